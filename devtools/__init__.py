@@ -1,0 +1,1 @@
+"""Development only: the work behind dev.py. Never part of the shipped pack."""

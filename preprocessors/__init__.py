@@ -1,0 +1,1 @@
+"""Hints: functions from an image to a control image. Free of the host."""
