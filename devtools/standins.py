@@ -1,0 +1,287 @@
+"""Small random stand-in models that the unmodified host loads: for tests and for a first try without weights.
+
+    COMFYUI_PATH=/path/to/ComfyUI python devtools/standins.py MODELS_DIR [NAME ...]
+
+The layouts are the host's own classes on the meta device at the smallest sizes that its model
+detection accepts; the numbers are random, so a picture made with them shows nothing. What they are
+good for: every node runs, finite numbers come out, and a control net changes them. Each file is
+the same on every machine with the same torch: one seeded block of normals, cut per key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+VERSION = "1"
+"""Rises when a layout below changes, so that an older file of the same name is written anew."""
+
+BLOCK = 4_194_301
+"""How many normals are drawn: a prime, so that rows of a big tensor never repeat in step."""
+
+SEED = 20
+GAIN = 0.7
+"""Weights have standard deviation GAIN / sqrt(fan_in): a few sampling steps stay finite."""
+
+Shapes = dict[str, tuple[int, ...]]
+Numbers = dict[str, float]
+
+
+class Layout(NamedTuple):
+    """Tensors of one file: random ones by shape, and scalars by value."""
+
+    shapes: Shapes
+    scalars: Numbers
+
+
+SD15_UNET: dict[str, Any] = {
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 1],
+    "transformer_depth": [1, 0],
+    "transformer_depth_middle": 1,
+    "num_heads": 8,
+    "num_head_channels": -1,
+    "context_dim": 768,
+    "use_linear_in_transformer": False,
+}
+SDXL_UNET: dict[str, Any] = {
+    "num_res_blocks": [2, 2, 2],
+    "channel_mult": [1, 1, 1],
+    "transformer_depth": [0, 0, 1, 1, 2, 2],
+    "transformer_depth_middle": -1,
+    "num_heads": -1,
+    "num_head_channels": 64,
+    "context_dim": 2048,
+    "use_linear_in_transformer": True,
+    "adm_in_channels": 2816,
+    "num_classes": "sequential",
+}
+FLUX: dict[str, Any] = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": 768,
+    "context_in_dim": 4096,
+    "hidden_size": 256,
+    "mlp_ratio": 4.0,
+    "num_heads": 2,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [16, 56, 56],
+    "theta": 10000,
+    "qkv_bias": True,
+    "guidance_embed": True,
+    "txt_ids_dims": [],
+}
+
+
+def _shapes(module: Any, prefix: str) -> Shapes:
+    return {prefix + key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+
+
+def _unet(prefix: str, config: dict[str, Any], output_depth: list[int]) -> Shapes:
+    import torch
+    from comfy import ops
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    module = UNetModel(
+        image_size=32,
+        in_channels=4,
+        out_channels=4,
+        model_channels=320,
+        use_spatial_transformer=True,
+        legacy=False,
+        transformer_depth_output=output_depth,
+        dtype=torch.float32,
+        device="meta",
+        operations=ops.disable_weight_init,
+        **config,
+    )
+    return _shapes(module, prefix)
+
+
+def _unet_control(prefix: str, config: dict[str, Any]) -> Shapes:
+    import torch
+    from comfy import ops
+    from comfy.cldm.cldm import ControlNet
+
+    module = ControlNet(
+        image_size=32,
+        in_channels=4,
+        model_channels=320,
+        hint_channels=3,
+        use_spatial_transformer=True,
+        legacy=False,
+        dtype=torch.float32,
+        device="meta",
+        operations=ops.disable_weight_init,
+        **config,
+    )
+    return _shapes(module, prefix)
+
+
+def _published_flux(shapes: Shapes) -> Shapes:
+    """Flux files name the query and key norms `.scale`; the host's module calls them `.weight`."""
+    published: Shapes = {}
+    for key, shape in shapes.items():
+        is_norm = key.endswith(("query_norm.weight", "key_norm.weight"))
+        published[key.removesuffix("weight") + "scale" if is_norm else key] = shape
+    return published
+
+
+def _flux(prefix: str, control: bool) -> Shapes:
+    import torch
+    from comfy import ops
+    from comfy.ldm.flux.controlnet import ControlNetFlux
+    from comfy.ldm.flux.model import Flux
+
+    kind = ControlNetFlux if control else Flux
+    config = {key: value for key, value in FLUX.items() if not (control and key == "image_model")}
+    module = kind(dtype=torch.float32, device="meta", operations=ops.disable_weight_init, **config)
+    return _published_flux(_shapes(module, prefix))
+
+
+def _taesd(prefix: str, channels: int) -> Shapes:
+    from comfy.taesd.taesd import TAESD
+
+    shapes = _shapes(TAESD(latent_channels=channels), prefix)
+    return {key: shape for key, shape in shapes.items() if not key.endswith(("vae_scale", "vae_shift"))}
+
+
+def _clip_l(prefix: str) -> Shapes:
+    import comfy.clip_model
+    import torch
+    from comfy import ops
+
+    folder = Path(comfy.clip_model.__file__).parent
+    config = json.loads((folder / "sd1_clip_config.json").read_text(encoding="utf-8"))
+    module = comfy.clip_model.CLIPTextModel(config, torch.float32, "meta", ops.disable_weight_init)
+    return _shapes(module, prefix)
+
+
+UNET_PREFIX = "model.diffusion_model."
+
+
+def _sd15() -> Layout:
+    unet = _unet(UNET_PREFIX, SD15_UNET, [1, 1, 0, 0])
+    shapes = unet | _taesd("first_stage_model.", 4) | _clip_l("cond_stage_model.transformer.")
+    return Layout(shapes, {"first_stage_model.vae_scale": 0.18215, "first_stage_model.vae_shift": 0.0})
+
+
+def _sdxl() -> Layout:
+    shapes = _unet(UNET_PREFIX, SDXL_UNET, [0] * 9) | _taesd("first_stage_model.", 4)
+    return Layout(shapes, {"first_stage_model.vae_scale": 0.13025, "first_stage_model.vae_shift": 0.0})
+
+
+def _flux_checkpoint() -> Layout:
+    shapes = _flux(UNET_PREFIX, control=False) | _taesd("vae.", 16)
+    return Layout(shapes, {"vae.vae_scale": 0.3611, "vae.vae_shift": 0.1159})
+
+
+class StandIn(NamedTuple):
+    """A stand-in: the models folder it belongs to and the layout it has."""
+
+    folder: str
+    layout: Callable[[], Layout]
+
+
+STANDINS: dict[str, StandIn] = {
+    "tiller_standin_sd15": StandIn("checkpoints", _sd15),
+    "tiller_standin_sdxl": StandIn("checkpoints", _sdxl),
+    "tiller_standin_flux": StandIn("checkpoints", _flux_checkpoint),
+    "tiller_standin_control_sd15": StandIn(
+        "controlnet", lambda: Layout(_unet_control("control_model.", SD15_UNET), {})
+    ),
+    "tiller_standin_control_sdxl": StandIn(
+        "controlnet", lambda: Layout(_unet_control("control_model.", SDXL_UNET), {})
+    ),
+    "tiller_standin_control_flux": StandIn("controlnet", lambda: Layout(_flux("", control=True), {})),
+}
+
+
+def random_tensors(layout: Layout) -> dict[str, Any]:
+    """Float16 tensors of the layout: gains 1, biases 0, the rest normal with std GAIN / sqrt(fan_in)."""
+    import torch
+
+    block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(SEED)).repeat(2)
+    tensors = {}
+    for key, shape in layout.shapes.items():
+        if len(shape) <= 1:
+            gain = key.endswith(("weight", "scale"))
+            tensors[key] = torch.full(shape, 1.0 if gain else 0.0, dtype=torch.float16)
+            continue
+        size = math.prod(shape)
+        start = zlib.crc32(key.encode()) % BLOCK
+        normals = block if size <= BLOCK else block.repeat(1 + size // BLOCK)
+        scaled = normals[start : start + size] * (GAIN / math.sqrt(math.prod(shape[1:])))
+        tensors[key] = scaled.to(torch.float16).reshape(shape)
+    return tensors | {key: torch.tensor(value) for key, value in layout.scalars.items()}
+
+
+def is_current(path: Path) -> bool:
+    """Whether the file exists and was written with the layouts of this version."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        metadata = json.loads(file.read(length)).get("__metadata__", {})
+    return metadata.get("tiller_standin") == VERSION
+
+
+def ensure_standins(models_dir: Path, names: Iterable[str] | None = None) -> dict[str, Path]:
+    """Write the stand-ins that are missing into models_dir and return the path of each name.
+
+    Needs the host on `sys.path` (its `comfy.cli_args.args.cpu` set first where there is no GPU).
+    A file appears under its name only when it is complete.
+
+    Raises ValueError for a name that is not a stand-in.
+    """
+    from safetensors.torch import save_file
+
+    wanted = list(STANDINS) if names is None else [name.removesuffix(".safetensors") for name in names]
+    unknown = [name for name in wanted if name not in STANDINS]
+    if unknown:
+        raise ValueError(
+            f"Stand-ins are named {', '.join(STANDINS)}; got {', '.join(unknown)}. Use those names."
+        )
+    paths = {}
+    for name in wanted:
+        path = models_dir / STANDINS[name].folder / f"{name}.safetensors"
+        paths[name] = path
+        if is_current(path):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            save_file(random_tensors(STANDINS[name].layout()), part, metadata={"tiller_standin": VERSION})
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return paths
+
+
+def main(arguments: list[str]) -> int:
+    """Write the named stand-ins (all of them by default) into the models folder of the first argument."""
+    host = os.environ.get("COMFYUI_PATH")
+    if not arguments or not host:
+        print(__doc__, file=sys.stderr)
+        return 2
+    sys.path.insert(0, host)
+    sys.argv = sys.argv[:1]
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    for name, path in ensure_standins(Path(arguments[0]), arguments[1:] or None).items():
+        print(f"{name}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
