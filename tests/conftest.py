@@ -1,8 +1,8 @@
-"""Puts the pack under the fixed name `tiller` without running its `__init__`.
+"""Makes the pack and its development tools importable without touching `sys.path`.
 
-A bare module with `__path__` lets unit tests import the maths (`tiller.preprocessors.…`) without
-the host. The pack's root never goes on `sys.path`: its folder `nodes/` would hide the host's
-`nodes.py`.
+`tiller` is a bare module with `__path__`: unit tests import the maths (`tiller.preprocessors.…`)
+without the host and without running the pack's `__init__`. `devtools` likewise. The pack's root
+never goes on `sys.path`: its folder `nodes/` would hide the host's `nodes.py`.
 """
 
 import sys
@@ -11,7 +11,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-if "tiller" not in sys.modules:
-    package = types.ModuleType("tiller")
-    package.__path__ = [str(ROOT)]
-    sys.modules["tiller"] = package
+
+def _bare_package(name: str, folder: Path) -> None:
+    if name not in sys.modules:
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+
+
+_bare_package("tiller", ROOT)
+_bare_package("devtools", ROOT / "devtools")
