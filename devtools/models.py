@@ -1,0 +1,197 @@
+"""Models: the user's own, found by their keys, or small random stand-ins under the names that recipes use."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from . import standins
+from .client import Prompt
+from .environment import ROOT, Environment
+from .links import link_file
+from .messages import DISK_FULL, Trouble, disk_full, last_line
+from .processes import run_logged
+
+LOADERS: dict[str, tuple[str, str]] = {
+    "CheckpointLoaderSimple": ("ckpt_name", "checkpoints"),
+    "ControlNetLoader": ("control_net_name", "controlnet"),
+    "DiffControlNetLoader": ("control_net_name", "controlnet"),
+}
+"""Loader node -> its input that names a file, and the models folder that file lies in."""
+
+SIZES = {"SD1.5": 512, "SDXL": 1024}
+STEPS = 20
+STANDIN_FAMILIES = {"xl": "sdxl", "flux": "flux"}
+UNREADABLE = {".ckpt", ".pt", ".pth", ".bin"}
+
+
+class Found(NamedTuple):
+    """One file of the user's models folder, and what its keys say it is."""
+
+    path: Path
+    role: str
+    kind: str
+    family: str
+
+
+class Chosen(NamedTuple):
+    """What the recipe is run with."""
+
+    checkpoint: Found
+    control: Found
+    note: str
+
+
+def _identify_module() -> ModuleType:
+    """adapters/identify.py by its path: the pack's root must not get in the way of other modules."""
+    name = "tiller_identify"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "adapters" / "identify.py")
+        if spec is None or spec.loader is None:
+            raise Trouble("adapters/identify.py is needed to know models by their keys. Restore the file.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def look_through(folder: Path) -> tuple[list[Found], list[str]]:
+    """Every model that is known by its keys, and one line for every other file."""
+    if not folder.is_dir():
+        raise Trouble(
+            f"--models must name a folder of models, got {folder}. Give the folder that holds yours."
+        )
+    identify = _identify_module()
+    found: list[Found] = []
+    others: list[str] = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if path.suffix in UNREADABLE:
+            others.append(f"{path.name}: a {path.suffix} file; only .safetensors files are looked into")
+        elif path.suffix == ".safetensors":
+            try:
+                what = identify.identify(identify.read_shapes(path))
+                found.append(Found(path.resolve(), what.role, what.kind, what.family))
+            except (ValueError, OSError) as error:
+                others.append(f"{path.name}: {str(error).split('. ')[0]}")
+    return found, others
+
+
+def choose(folder: Path) -> Chosen:
+    """A checkpoint and a control net of one family. Raises Trouble that names what was seen instead."""
+    found, others = look_through(folder)
+    controls = [f for f in found if f.role == "control"]
+    for family in SIZES:
+        checkpoints = [f for f in found if f.role == "checkpoint" and f.family == family]
+        fitting = sorted(
+            (c for c in controls if c.family == family), key=lambda c: "canny" not in c.path.name.lower()
+        )
+        if checkpoints and fitting:
+            control = fitting[0]
+            note = f"Using {checkpoints[0].path.name} ({family}) and {control.path.name} ({control.kind})."
+            if "canny" not in control.path.name.lower():
+                note += (
+                    " Keys do not tell what a control net was trained on; for edges it should be a canny one."
+                )
+            return Chosen(checkpoints[0], control, note)
+    seen = [f"{f.path.name}: {f.kind}, {f.role}, {f.family}" for f in found] + others
+    listing = "; ".join(seen[:20]) + (f"; and {len(seen) - 20} more" if len(seen) > 20 else "")
+    raise Trouble(
+        f"A checkpoint of SD1.5 or SDXL and a control net of the same family are needed, {folder} has: "
+        f"{listing or 'no model files'}. Add what is missing, or leave --models out for small stand-ins."
+    )
+
+
+def extra_paths(folders: Mapping[str, Iterable[Path]], target: Path) -> tuple[str, str]:
+    """Write the host's list of extra model folders; returns the option that names it. (JSON is YAML, too.)"""
+    table = {kind: "\n".join(sorted({str(folder) for folder in paths})) for kind, paths in folders.items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({"tiller_dev": table}, indent=1, ensure_ascii=False), encoding="utf-8")
+    return "--extra-model-paths-config", str(target)
+
+
+def with_models(prompt: Prompt, chosen: Chosen) -> Prompt:
+    """The recipe with the user's files, the size of their family, and a full number of steps."""
+    names = {"checkpoints": chosen.checkpoint.path.name, "controlnet": chosen.control.path.name}
+    size = SIZES[chosen.checkpoint.family]
+    return _patched(prompt, names, {"width": size, "height": size}, STEPS)
+
+
+def _patched(prompt: Prompt, names: dict[str, str], size: dict[str, int], steps: int) -> Prompt:
+    patched: Prompt = {}
+    for node_id, node in prompt.items():
+        inputs = dict(node["inputs"])
+        if node["class_type"] in LOADERS:
+            key, folder = LOADERS[node["class_type"]]
+            inputs[key] = names.get(folder, inputs[key])
+        if node["class_type"] == "EmptyLatentImage":
+            inputs |= size
+        if node["class_type"] in ("KSampler", "KSamplerAdvanced"):
+            inputs["steps"] = steps
+        patched[node_id] = {**node, "inputs": inputs}
+    return patched
+
+
+def made_small(prompt: Prompt, size: int = 256, steps: int = 4) -> Prompt:
+    """The recipe at a size and number of steps that suit stand-ins."""
+    return _patched(prompt, {}, {"width": size, "height": size}, steps)
+
+
+def wanted_files(prompts: Iterable[Prompt]) -> set[tuple[str, str]]:
+    """(models folder, file name) of every file that the loaders of the recipes name."""
+    files: set[tuple[str, str]] = set()
+    for prompt in prompts:
+        for node in prompt.values():
+            if node["class_type"] in LOADERS:
+                key, folder = LOADERS[node["class_type"]]
+                if isinstance(node["inputs"].get(key), str):
+                    files.add((folder, node["inputs"][key]))
+    return files
+
+
+def _standin_for(folder: str, name: str) -> str:
+    low = name.lower()
+    family = next((value for sign, value in STANDIN_FAMILIES.items() if sign in low), "sd15")
+    return f"tiller_standin_{'control_' if folder == 'controlnet' else ''}{family}"
+
+
+def shipped_prompts(root: Path) -> dict[str, Any]:
+    """API forms of the shipped recipes by name."""
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((root / "workflows/api").glob("*.json"))
+    }
+
+
+def ensure_standins(environment: Environment, names: Iterable[str] = ()) -> Path:
+    """The folder with stand-ins under their own names and under every name that a shipped recipe asks for.
+
+    `names` adds further stand-ins (see devtools/standins.py).
+    """
+    folder = environment.places.standins
+    files = wanted_files(shipped_prompts(environment.places.root).values())
+    aliases = {folder / kind / name: _standin_for(kind, name) for kind, name in files}
+    needed = {*names, *aliases.values()}
+    paths = {name: folder / standins.STANDINS[name].folder / f"{name}.safetensors" for name in needed}
+    missing = sorted(name for name, path in paths.items() if not standins.is_current(path))
+    if missing:
+        log = environment.places.logs / "standins.log"
+        command = [environment.python, ROOT / "devtools" / "standins.py", folder, *missing]
+        code, text = run_logged(command, log, f"Making {len(missing)} stand-in models", environment.variables)
+        if code:
+            full = any(sign in text for sign in DISK_FULL)
+            said = f"The stand-ins could not be made: {last_line(text)} Details: {log}"
+            raise Trouble(disk_full(folder) if full else said)
+    for alias, name in aliases.items():
+        if alias != paths[name]:
+            link_file(paths[name], alias)
+    return folder
+
+
+def standin_options(folder: Path, target: Path) -> tuple[str, str]:
+    """The server's option that shows it the stand-ins."""
+    return extra_paths({kind: [folder / kind] for kind in ("checkpoints", "controlnet")}, target)
