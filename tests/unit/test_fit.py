@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
 from tiller.preprocessors.fit import (
     RESIZE_MODES,
     Size,
@@ -192,13 +191,15 @@ class TestMasks:
         assert not fit_mask(torch.zeros(1, 9, 30), Size(40, 40), "crop").any()
         filled = fit_mask(torch.zeros(1, 10, 40), Size(40, 40), "fill")[0]
         assert not filled[15:25].any()
-        assert bool((filled[:15] == 1.0).all()) and bool((filled[25:] == 1.0).all())
+        assert bool((filled[:15] == 1.0).all())
+        assert bool((filled[25:] == 1.0).all())
 
     def test_a_soft_mask_stays_soft_and_in_range(self):
         ramp = torch.linspace(0.0, 1.0, 50).repeat(1, 20, 1)
         result = fit_mask(ramp, Size(40, 100), "stretch")[0]
         assert len(result.unique()) > 90
-        assert 0.0 <= float(result.min()) and float(result.max()) <= 1.0
+        assert float(result.min()) >= 0.0
+        assert float(result.max()) <= 1.0
         assert bool((result[0].diff() >= -1e-6).all())
 
     def test_the_cut_of_a_binary_mask_counts_half_as_affected(self):
@@ -219,8 +220,10 @@ class TestMasks:
         picture[..., 3] = np.where(np.arange(40) < 20, 0, 255)
         result = levels(fit_image(as_image(picture), Size(60, 60), "fill"))[0]
         assert set(np.unique(result[..., 3])) == {0, 255}
-        assert (result[:15, :, 3] == 255).all() and (result[45:, :, 3] == 255).all()
-        assert (result[15:45, :29, 3] == 0).all() and (result[15:45, 31:, 3] == 255).all()
+        assert (result[:15, :, 3] == 255).all()
+        assert (result[45:, :, 3] == 255).all()
+        assert (result[15:45, :29, 3] == 0).all()
+        assert (result[15:45, 31:, 3] == 255).all()
 
     def test_the_fourth_channel_leaves_the_colours_alone(self):
         picture = photo(20, 40, 4)

@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-
 from tiller.preprocessors.thin import MAX_ROUNDS, ridges, thin
 
 
