@@ -1,0 +1,1 @@
+"""Control units: any control net of the host, with its window and its resize rule."""

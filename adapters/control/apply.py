@@ -1,0 +1,213 @@
+"""Puts control units on conditioning: the host's own control nets behind one thin control object."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from comfy.controlnet import ControlBase, T2IAdapter
+
+from ...preprocessors.fit import Size, fit_image
+from ...preprocessors.image import check_image
+from ._host import check_family, identify_net
+from .residuals import add_residuals
+from .unit import ControlUnit
+from .window import active_steps, is_noise_active, is_step_active, step_index
+
+logger = logging.getLogger("tiller")
+
+Conditioning = list[list[Any]]
+
+
+class UnitControl(ControlBase):
+    """A control object of the host that runs a unit's net inside the unit's window.
+
+    It owns a copy of the net and hands the host whatever the net needs (models, memory, hooks). The
+    result of the control object before it in the chain, ours or not, is added by itself, so the net
+    never sees a chain. The net that the unit came with is not changed.
+    """
+
+    def __init__(self, unit: ControlUnit, inner: ControlBase) -> None:
+        super().__init__()
+        self.unit = unit
+        self.inner = inner
+        self.identified = identify_net(inner)
+        self.extra_hooks = inner.extra_hooks
+        self._sigmas_seen: torch.Tensor | None = None
+        self._sigmas: list[float] = []
+        self._fitted: dict[Size, torch.Tensor] = {}
+
+    def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
+        super().pre_run(model, percent_to_timestep_function)
+        check_family(self.identified, model)
+        self.inner.pre_run(model, percent_to_timestep_function)
+
+    def get_control(
+        self, x_noisy: torch.Tensor, t: torch.Tensor, cond: Any, batched_number: int, transformer_options: Any
+    ) -> Any:
+        arguments = (x_noisy, t, cond, batched_number, transformer_options)
+        previous = None
+        if self.previous_controlnet is not None:
+            previous = self.previous_controlnet.get_control(*arguments)
+        self._note_sigmas(transformer_options)
+        if not self._is_active(t):
+            return previous
+        self._fit_hint(x_noisy)
+        own = self.inner.get_control(*arguments)
+        return own if previous is None else add_residuals(own, previous)
+
+    def _note_sigmas(self, transformer_options: Any) -> None:
+        """Keeps the sampler's noise levels as numbers, once per run, and says when no step is covered."""
+        seen = transformer_options.get("sample_sigmas")
+        if seen is None or seen is self._sigmas_seen:
+            return
+        self._sigmas_seen, self._sigmas = seen, [float(sigma) for sigma in seen.tolist()]
+        unit, total = self.unit, len(self._sigmas) - 1
+        if unit.window == "steps":
+            active = len(active_steps(total, unit.start_percent, unit.end_percent))
+        else:
+            start, end = self.inner.timestep_range or (float("inf"), 0.0)
+            active = sum(is_noise_active(sigma, start, end) for sigma in self._sigmas[:-1])
+        if active == 0:
+            logger.warning(
+                "A control unit acts in none of the %d steps: its window %.3f to %.3f, measured by %s, "
+                "falls between two of them. Widen the window or take more steps.",
+                total,
+                unit.start_percent,
+                unit.end_percent,
+                unit.window,
+            )
+
+    def _is_active(self, t: torch.Tensor) -> bool:
+        """Whether the steps window covers this call; a noise window is the net's own to judge."""
+        if self.unit.window == "noise":
+            return True
+        if self._sigmas_seen is None:
+            raise ValueError(
+                "A control unit whose window counts steps needs the sampler's noise levels "
+                "(sample_sigmas), but this sampler does not pass them on. Set window to noise, or sample "
+                "with KSampler or SamplerCustom."
+            )
+        index = step_index(float(t[0]), self._sigmas)
+        return is_step_active(index, len(self._sigmas) - 1, self.unit.start_percent, self.unit.end_percent)
+
+    def _hint_size(self, x_noisy: torch.Tensor) -> Size:
+        """The size in pixels that the net makes of any hint for this latent."""
+        ratio = self.inner.compression_ratio
+        if self.inner.vae is not None:
+            ratio *= self.inner.vae.spacial_compression_encode()
+        size = Size(x_noisy.shape[-2] * ratio, x_noisy.shape[-1] * ratio)
+        if isinstance(self.inner, T2IAdapter):
+            width, height = self.inner.scale_image_to(size.width, size.height)
+            size = Size(height, width)
+        return size
+
+    def _fit_hint(self, x_noisy: torch.Tensor) -> None:
+        """Gives the net the hint at the size it wants, so that the host's own resize does nothing."""
+        mode = self.unit.resize_mode
+        if mode == "core":
+            return
+        size = self._hint_size(x_noisy)
+        if size not in self._fitted:
+            self._fitted[size] = _hint(fit_image(_rgb(self.unit.image), size, mode))
+        self.inner.cond_hint_original = self._fitted[size]
+
+    def get_models(self) -> list[Any]:
+        return super().get_models() + self.inner.get_models()
+
+    def inference_memory_requirements(self, dtype: torch.dtype) -> float:
+        own = self.inner.inference_memory_requirements(dtype)
+        return own + super().inference_memory_requirements(dtype)
+
+    def copy(self) -> "UnitControl":
+        return UnitControl(self.unit, self.inner.copy())
+
+    def deepclone_multigpu(self, load_device: torch.device, autoregister: bool = False) -> "UnitControl":
+        clone = UnitControl(self.unit, self.inner.deepclone_multigpu(load_device))
+        if autoregister:
+            self.multigpu_clones[load_device] = clone
+        return clone
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        self._sigmas_seen, self._sigmas, self._fitted = None, [], {}
+        if self.inner.timestep_range is not None:
+            self.inner.cleanup()
+
+
+def _rgb(image: torch.Tensor) -> torch.Tensor:
+    """IMAGE (B,H,W,1 or 3) -> (B,H,W,3), the same object where it has three channels."""
+    return image.repeat(1, 1, 1, 3) if image.shape[-1] == 1 else image
+
+
+def _hint(image: torch.Tensor) -> torch.Tensor:
+    """IMAGE (B,H,W,C) -> hint (B,C,H,W) as the host's control nets take it."""
+    return image.movedim(-1, 1)
+
+
+def check_unit(unit: ControlUnit, needed_by: str) -> None:
+    """Raises ValueError for a unit that cannot run: no control net, an unfit image, a missing VAE."""
+    net = unit.control_net
+    if not isinstance(net, ControlBase):
+        raise ValueError(
+            f"{needed_by} needs a control net, got {type(net).__name__}. "
+            "Connect the output of Load ControlNet Model to control_net."
+        )
+    check_image(unit.image, needed_by)
+    if unit.image.shape[-1] == 4:
+        raise ValueError(
+            f"{needed_by} needs a hint of 1 or 3 channels, got 4 (RGBA). "
+            "Take the alpha channel off, for example with Split Image with Alpha."
+        )
+    if net.latent_format is not None and unit.vae is None:
+        raise ValueError(
+            f"{needed_by} got a control net that reads the hint through a VAE, but no VAE. "
+            "Connect the VAE of the model's checkpoint to vae."
+        )
+
+
+def _control_of(unit: ControlUnit, previous: ControlBase | None) -> UnitControl:
+    percents = (0.0, 1.0) if unit.window == "steps" else (unit.start_percent, unit.end_percent)
+    inner = unit.control_net.copy()
+    inner.set_cond_hint(_hint(_rgb(unit.image)), unit.strength, percents, vae=unit.vae)
+    control = UnitControl(unit, inner)
+    control.set_previous_controlnet(previous)
+    return control
+
+
+def apply_unit(unit: ControlUnit, conditionings: Sequence[Conditioning]) -> list[Conditioning]:
+    """Conditionings with the unit chained behind the control each entry already has.
+
+    Entries with the same control before get the same object after, in all conditionings: the host runs
+    positive and negative as one batch only then.
+    """
+    controls: dict[ControlBase | None, UnitControl] = {}
+    applied = []
+    for conditioning in conditionings:
+        entries = []
+        for entry in conditioning:
+            options = entry[1].copy()
+            previous = options.get("control")
+            if previous not in controls:
+                controls[previous] = _control_of(unit, previous)
+            options["control"] = controls[previous]
+            options["control_apply_to_uncond"] = False
+            entries.append([entry[0], options])
+        applied.append(entries)
+    return applied
+
+
+def apply_units(
+    positive: Conditioning, negative: Conditioning, units: Iterable[ControlUnit], needed_by: str
+) -> tuple[Conditioning, Conditioning]:
+    """Positive and negative conditioning with every unit chained on both, in order.
+
+    A unit of strength 0 is left out, so the conditioning without one comes back unchanged.
+
+    Raises ValueError for a unit that cannot run (`check_unit`).
+    """
+    for unit in units:
+        check_unit(unit, needed_by)
+        if unit.strength != 0:
+            positive, negative = apply_unit(unit, (positive, negative))
+    return positive, negative
