@@ -1,4 +1,5 @@
-"""Small random stand-in models that the unmodified host loads: for tests and for a first try without weights.
+# ruff: noqa: TID251 (development only: builds the files with the classes of the host)
+"""Small random stand-in models that the unmodified host loads: for tests, for a first try without weights.
 
     COMFYUI_PATH=/path/to/ComfyUI python devtools/standins.py MODELS_DIR [NAME ...]
 
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-VERSION = "1"
+VERSION = "2"
 """Rises when a layout below changes, so that an older file of the same name is written anew."""
 
 BLOCK = 4_194_301
@@ -28,6 +29,9 @@ BLOCK = 4_194_301
 SEED = 20
 GAIN = 0.7
 """Weights have standard deviation GAIN / sqrt(fan_in): a few sampling steps stay finite."""
+
+HINT_GAIN = 1.8
+"""The same for the hint encoder of a control net: at GAIN its eight layers would all but erase the hint."""
 
 Shapes = dict[str, tuple[int, ...]]
 Numbers = dict[str, float]
@@ -214,13 +218,14 @@ def random_tensors(layout: Layout) -> dict[str, Any]:
     tensors = {}
     for key, shape in layout.shapes.items():
         if len(shape) <= 1:
-            gain = key.endswith(("weight", "scale"))
-            tensors[key] = torch.full(shape, 1.0 if gain else 0.0, dtype=torch.float16)
+            is_gain = key.endswith(("weight", "scale"))
+            tensors[key] = torch.full(shape, 1.0 if is_gain else 0.0, dtype=torch.float16)
             continue
         size = math.prod(shape)
         start = zlib.crc32(key.encode()) % BLOCK
         normals = block if size <= BLOCK else block.repeat(1 + size // BLOCK)
-        scaled = normals[start : start + size] * (GAIN / math.sqrt(math.prod(shape[1:])))
+        gain = HINT_GAIN if "input_hint_block." in key else GAIN
+        scaled = normals[start : start + size] * (gain / math.sqrt(math.prod(shape[1:])))
         tensors[key] = scaled.to(torch.float16).reshape(shape)
     return tensors | {key: torch.tensor(value) for key, value in layout.scalars.items()}
 
