@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="run one measurement; what follows -- goes to it")
     bench.add_argument("name")
     commands.add_parser("locales", help="write locales/en from the schemas and check locales/zh")
+    commands.add_parser("workflows", help="write the API form of every shipped workflow")
     return top
 
 
@@ -66,7 +67,10 @@ def command_of(arguments: Sequence[str]) -> Command:
         return lambda environment: testing.test(environment, given.layers, extra)
     if given.command == "bench":
         return lambda environment: testing.bench(environment, given.name, extra)
-    return testing.check if given.command == "check" else testing.locales
+    if given.command == "check":
+        return testing.check
+    name = {"locales": "locales", "workflows": "workflow_form"}[given.command]
+    return lambda environment: testing.tool(environment, name)
 
 
 def run(arguments: Sequence[str], ready: Callable[[], Environment] = prepare) -> int:

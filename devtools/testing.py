@@ -106,8 +106,9 @@ def run_layer(
     start = time.monotonic()
     report = environment.places.logs / f"tests-{layer}.xml"
     report.unlink(missing_ok=True)
-    folder = environment.places.root / "tests" / layer
-    command = [str(environment.python), "-c", PYTEST, str(folder), f"--junitxml={report}", "-q", *extra]
+    named = [part for part in extra if (environment.places.root / part.split("::")[0]).exists()]
+    folder = [] if named else [str(environment.places.root / "tests" / layer)]
+    command = [str(environment.python), "-c", PYTEST, *folder, f"--junitxml={report}", "-q", *extra]
     done = subprocess.run(
         command,
         cwd=environment.places.root,
@@ -134,7 +135,7 @@ def summary(outcomes: Sequence[Outcome]) -> tuple[str, int]:
 def test(environment: Environment, layers: Sequence[str], extra: Sequence[str]) -> int:
     """Run the layers (all by default), each in its own pytest."""
     outcomes = []
-    models.ensure_standins(environment)
+    models.ensure_standins(environment, models.standins.STANDINS)
     for layer in layers or LAYERS:
         variables = {}
         if layer == "browser":
@@ -173,8 +174,9 @@ def bench(environment: Environment, name: str, extra: Sequence[str]) -> int:
     return run_tool(environment, [str(folder / f"{name}.py"), *extra])
 
 
-def locales(environment: Environment) -> int:
-    return run_tool(environment, [str(environment.places.root / "devtools" / "locales.py")])
+def tool(environment: Environment, name: str) -> int:
+    """One of the small programs in devtools/."""
+    return run_tool(environment, [str(environment.places.root / "devtools" / f"{name}.py")])
 
 
 def run_tool(environment: Environment, arguments: Sequence[str]) -> int:
