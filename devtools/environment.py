@@ -158,8 +158,8 @@ def make_venv(python: Path, places: Places, log: Path) -> None:
 
 
 def install(pip: list[str], requirements: list[str], log: Path, title: str) -> None:
-    """One pip call. The cache stays unused: it would hold every large wheel a second time."""
-    command = [*pip, "install", "--no-cache-dir", "--progress-bar", "off", *requirements]
+    """One pip call. No cache: it would hold every large wheel a second time. Python compiles on first use."""
+    command = [*pip, "install", "--no-cache-dir", "--no-compile", "--progress-bar", "off", *requirements]
     code, text = run_logged(command, log, title, PIP_ENVIRONMENT)
     if code:
         raise Trouble(pip_trouble(title, text, log))

@@ -20,7 +20,7 @@ from types import TracebackType
 from .client import Client
 from .environment import ROOT, Environment
 from .links import link_folder
-from .messages import ANSI, Trouble, last_line, pack_failed, port_taken, server_died, server_slow
+from .messages import ANSI, Trouble, pack_failed, port_taken, server_died, server_slow
 from .processes import Stage, environment, output_of, stop
 
 PACK = "tiller"
@@ -174,11 +174,16 @@ class Server:
 
     def _check_packs(self) -> None:
         """The host only logs a pack that it could not import, and goes on without it."""
-        text = self.log_text()
         for pack in self.packs:
-            folder = str(self.base / "custom_nodes" / pack)
-            for line in text.splitlines():
-                if line.startswith((f"Cannot import {folder} module", f"Skip {folder} module")):
-                    raise Trouble(
-                        pack_failed(pack, last_line(line.partition("custom nodes")[2].lstrip(": ")), self.log)
-                    )
+            reason = import_failure(self.log_text(), str(self.base / "custom_nodes" / pack))
+            if reason:
+                raise Trouble(pack_failed(pack, reason, self.log))
+
+
+def import_failure(log: str, folder: str) -> str | None:
+    """What the host's log says of a pack that it could not import or had to skip."""
+    for line in log.splitlines():
+        for sign in (f"Cannot import {folder} module", f"Skip {folder} module"):
+            if sign in line:
+                return line.partition(sign)[2].removeprefix(" for custom nodes").lstrip(": ").strip()
+    return None
