@@ -1,0 +1,227 @@
+"""Weights are known by their keys and shapes, whatever the file is called."""
+
+import json
+
+import pytest
+from tiller.adapters.identify import (
+    CONTROL_SIGNATURES,
+    MODEL_SIGNATURES,
+    SIGNATURES,
+    UnknownWeightsError,
+    identify,
+    read_shapes,
+)
+
+DIFFUSION = "model.diffusion_model."
+QUERY = "1.transformer_blocks.0.attn2.to_k.weight"
+
+
+def unet(width, prefix=DIFFUSION):
+    return {
+        f"{prefix}time_embed.0.weight": (1280, 320),
+        f"{prefix}input_blocks.0.0.weight": (320, 4, 3, 3),
+        f"{prefix}input_blocks.1.{QUERY}": (320, width),
+        f"{prefix}middle_block.0.in_layers.0.weight": (320,),
+    }
+
+
+def flux(prefix=DIFFUSION, norm="scale"):
+    return {
+        f"{prefix}img_in.weight": (3072, 64),
+        f"{prefix}txt_in.weight": (3072, 4096),
+        f"{prefix}vector_in.in_layer.weight": (3072, 768),
+        f"{prefix}double_blocks.0.img_attn.norm.key_norm.{norm}": (128,),
+    }
+
+
+def ldm_control(width, prefix="control_model."):
+    return {**unet(width, prefix), f"{prefix}zero_convs.0.0.weight": (320, 320, 1, 1)}
+
+
+def diffusers_control(width):
+    return {
+        "conv_in.weight": (320, 4, 3, 3),
+        "controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
+        "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": (640, width),
+    }
+
+
+UNION = {"control_add_embedding.linear_1.bias": (1280,)}
+BLOCKS = {"controlnet_blocks.0.weight": (3072, 3072), "controlnet_blocks.0.bias": (3072,)}
+PATCHES = {"pos_embed_input.proj.weight": (1536, 16, 2, 2)}
+
+CHECKPOINTS = [
+    (unet(768), "SD1.5", "checkpoint"),
+    (unet(1024), "SD2", "checkpoint"),
+    (unet(2048), "SDXL", "checkpoint"),
+    (unet(1280), "SDXL refiner", "checkpoint"),
+    (flux(), "Flux", "checkpoint"),
+    (flux(norm="weight"), "Flux", "checkpoint"),
+    (unet(768, ""), "SD1.5", "diffusion_model"),
+    (flux(""), "Flux", "diffusion_model"),
+]
+
+CONTROLS = [
+    (ldm_control(768), "ControlNet (LDM layout)", "SD1.5"),
+    (ldm_control(1024, ""), "ControlNet (LDM layout)", "SD2"),
+    (ldm_control(2048), "ControlNet (LDM layout)", "SDXL"),
+    (
+        {**ldm_control(768), "difference": (1,)},
+        "ControlNet (LDM layout, difference from the base)",
+        "SD1.5",
+    ),
+    ({**ldm_control(2048, ""), **UNION}, "ControlNet-Union (LDM layout)", "SDXL"),
+    (diffusers_control(768), "ControlNet (diffusers layout)", "SD1.5"),
+    (diffusers_control(2048), "ControlNet (diffusers layout)", "SDXL"),
+    (
+        {
+            "controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
+            "add_embedding.linear_1.weight": (1280, 2816),
+        },
+        "ControlNet (diffusers layout)",
+        "SDXL",
+    ),
+    ({**diffusers_control(2048), **UNION}, "ControlNet-Union (diffusers layout)", "SDXL"),
+    (
+        {"lora_controlnet": (), "input_blocks.4.1.transformer_blocks.0.attn2.to_k.down": (128, 2048)},
+        "Control-LoRA",
+        "SDXL",
+    ),
+    ({"body.0.in_conv.weight": (320, 192, 1, 1)}, "T2I-Adapter (light)", "SD1.5"),
+    ({"conv_in.weight": (320, 192, 3, 3), "body.0.block2.weight": (320, 320, 1, 1)}, "T2I-Adapter", "SD1.5"),
+    ({"conv_in.weight": (320, 768, 3, 3), "body.0.block2.weight": (320, 320, 1, 1)}, "T2I-Adapter", "SDXL"),
+    ({"adapter.conv_in.weight": (320, 256, 3, 3)}, "T2I-Adapter (diffusers layout)", "SDXL"),
+    (
+        {**flux("", "scale"), **BLOCKS, "input_hint_block.0.weight": (16, 3, 3, 3)},
+        "Flux ControlNet (XLabs)",
+        "Flux",
+    ),
+    (
+        {**flux("", "weight"), **BLOCKS, "pos_embed_input.weight": (3072, 64)},
+        "Flux ControlNet (InstantX, as loaded)",
+        "Flux",
+    ),
+    ({**BLOCKS, "controlnet_x_embedder.weight": (3072, 64)}, "Flux ControlNet (InstantX)", "Flux"),
+    ({"controlnet_blocks.0.linear.weight": (3072, 3072)}, "Flux ControlNet (MistoLine)", "Flux"),
+    ({**BLOCKS, **PATCHES}, "SD3 ControlNet", "SD3"),
+    (
+        {**BLOCKS, **PATCHES, "transformer_blocks.0.adaLN_modulation.1.bias": (14592,)},
+        "SD3.5 ControlNet",
+        "SD3",
+    ),
+    (
+        {
+            **BLOCKS,
+            "controlnet_x_embedder.weight": (3072, 64),
+            "transformer_blocks.0.img_mlp.net.0.proj.weight": (12288, 3072),
+        },
+        "Qwen-Image ControlNet (InstantX)",
+        "Qwen-Image",
+    ),
+    (
+        {"control_blocks.0.after_proj.weight": (3072, 3072), "control_img_in.weight": (3072, 132)},
+        "Qwen-Image ControlNet (Fun)",
+        "Qwen-Image",
+    ),
+    ({"after_proj_list.18.bias": (1408,)}, "HunyuanDiT ControlNet", "HunyuanDiT"),
+    ({"backbone.0.0.weight": (16, 3, 3, 3)}, "Stable Cascade ControlNet", "Stable Cascade"),
+    ({"backbone.10.blocks.0.weight": (16, 3, 3, 3)}, "Stable Cascade ControlNet", "Stable Cascade"),
+]
+
+
+@pytest.mark.parametrize(("shapes", "family", "role"), CHECKPOINTS)
+def test_checkpoints_are_known_by_text_width_or_blocks(shapes, family, role):
+    found = identify(shapes)
+    assert (found.family, found.role) == (family, role)
+    assert found.control_types == 0
+
+
+@pytest.mark.parametrize(("shapes", "kind", "family"), CONTROLS)
+def test_control_nets_are_known_by_layout_and_base(shapes, kind, family):
+    found = identify(shapes)
+    assert (found.role, found.kind, found.family) == ("control", kind, family)
+
+
+def test_every_row_of_the_tables_has_a_listing():
+    listed = {kind for _, kind, _ in CONTROLS} | {identify(shapes).kind for shapes, _, _ in CHECKPOINTS}
+    assert listed == {signature.kind for signature in SIGNATURES}
+    assert len(CONTROL_SIGNATURES) + len(MODEL_SIGNATURES) == len(SIGNATURES)
+    assert len({signature.keys for signature in SIGNATURES}) == len(SIGNATURES)
+
+
+def test_nets_that_read_through_a_vae_are_marked():
+    marked = {kind for shapes, kind, _ in CONTROLS if identify(shapes).needs_vae}
+    assert marked == {
+        "Flux ControlNet (InstantX)",
+        "Flux ControlNet (InstantX, as loaded)",
+        "SD3 ControlNet",
+        "SD3.5 ControlNet",
+        "Qwen-Image ControlNet (InstantX)",
+        "Qwen-Image ControlNet (Fun)",
+        "HunyuanDiT ControlNet",
+    }
+
+
+@pytest.mark.parametrize("types", [6, 8])
+def test_a_union_net_counts_its_types(types):
+    assert (
+        identify({**diffusers_control(2048), **UNION, "task_embedding": (types, 320)}).control_types == types
+    )
+
+
+def test_an_unknown_file_is_answered_with_the_nearest_format_and_what_it_lacks():
+    shapes = unet(768)
+    del shapes[f"{DIFFUSION}time_embed.0.weight"]
+    with pytest.raises(UnknownWeightsError) as caught:
+        identify(shapes)
+    text = str(caught.value)
+    assert "The nearest known format is UNet checkpoint" in text
+    assert f"lacks {DIFFUSION}time_embed.0.weight; it has 3 tensors" in text
+    assert isinstance(caught.value, ValueError)
+
+
+def test_nothing_at_all_is_unknown():
+    with pytest.raises(UnknownWeightsError, match=r"it has 0 tensors \(no tensors\)"):
+        identify({})
+
+
+def test_an_unknown_text_width_is_said():
+    with pytest.raises(UnknownWeightsError, match=r"needs a text width of 768 \(SD1\.5\).*; got 900\."):
+        identify(ldm_control(900))
+    with pytest.raises(UnknownWeightsError, match="got no cross-attention at all"):
+        identify({"control_model.zero_convs.0.0.weight": (320, 320, 1, 1)})
+
+
+def test_an_unknown_adapter_width_is_said():
+    with pytest.raises(UnknownWeightsError, match="needs 64, 192, 256, 768 input channels; got 100"):
+        identify({"conv_in.weight": (320, 100, 3, 3), "body.0.block2.weight": (320, 320, 1, 1)})
+
+
+def write_header(path, header):
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    return path
+
+
+def test_shapes_are_read_from_the_header_alone(tmp_path):
+    entry = {"dtype": "F16", "shape": [320, 4, 3, 3], "data_offsets": [0, 23040]}
+    header = {"__metadata__": {"format": "pt"}, "a.weight": entry, "scalar": {**entry, "shape": []}}
+    path = write_header(tmp_path / "weights.safetensors", header)
+    assert read_shapes(path) == {"a.weight": (320, 4, 3, 3), "scalar": ()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04 a zip file of torch", (5).to_bytes(8, "little") + b"[1,2]", b"\xff" * 64],
+    ids=["empty", "zip", "a list", "a huge length"],
+)
+def test_a_file_of_another_format_is_refused(tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.safetensors does not start with a safetensors header"):
+        read_shapes(path)
+
+
+def test_a_missing_file_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_shapes(tmp_path / "nothing.safetensors")
