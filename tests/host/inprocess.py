@@ -21,6 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS = ROOT / ".dev" / "standins"
 
 
+def kept(function: Any) -> Any:
+    """`functools.cache` whose models go before the interpreter does, as the host's patchers need."""
+    cached = cache(function)
+    atexit.register(cached.cache_clear)
+    return cached
+
+
 class Family(NamedTuple):
     """One model family's stand-ins, loaded, and the sizes of its conditioning and latents."""
 
@@ -65,11 +72,10 @@ def pack_nodes(module: str) -> Any:
     return importlib.import_module(f"tiller.nodes.{module}")
 
 
-@cache
+@kept
 def family(name: str) -> Family:
     """The stand-in checkpoint and control net of a family, loaded once per process."""
     host()
-    atexit.register(family.cache_clear)
     controlnet = importlib.import_module("comfy.controlnet")
     sd = importlib.import_module("comfy.sd")
     standins = importlib.import_module("devtools.standins")
