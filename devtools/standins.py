@@ -253,9 +253,7 @@ def ensure_standins(models_dir: Path, names: Iterable[str] | None = None) -> dic
     wanted = list(STANDINS) if names is None else [name.removesuffix(".safetensors") for name in names]
     unknown = [name for name in wanted if name not in STANDINS]
     if unknown:
-        raise ValueError(
-            f"Stand-ins are named {', '.join(STANDINS)}; got {', '.join(unknown)}. Use those names."
-        )
+        raise ValueError(f"A stand-in is one of {', '.join(STANDINS)}; got {', '.join(unknown)}.")
     paths = {}
     for name in wanted:
         path = models_dir / STANDINS[name].folder / f"{name}.safetensors"

@@ -163,3 +163,21 @@ def test_a_resize_mode_hands_the_host_a_hint_of_the_final_size(mode):
     other = fit_image(image, Size(96, 64), mode)
     core = real.sample(of, *real.core_apply(positive, negative, of.control, other), larger)
     assert real.difference(real.sample(of, *ours, larger), core) == 0.0
+
+
+@pytest.mark.parametrize("resize_mode", ["core", "stretch"])
+def test_regions_of_the_conditioning_get_hints_of_their_size(resize_mode):
+    """An area makes the host call the net with a smaller latent between calls with the whole one."""
+    from tiller.preprocessors.fit import Size, fit_image
+
+    of, positive, negative, _ = prepared("sd15")
+    image, run = real.picture(64, 64), Run(size=(8, 12), steps=2)
+    region = [[real.conditioning(of, 3)[0][0], {**positive[0][1], "area": (8, 8, 0, 4)}]]
+    positive = positive + region
+    ours = real.tiller_apply(positive, negative, of.control, image, resize_mode=resize_mode)
+    if resize_mode == "core":
+        core = real.core_apply(positive, negative, of.control, image)
+    else:
+        whole = real.core_apply(positive[:1], negative, of.control, fit_image(image, Size(64, 96), "stretch"))
+        core = whole[0] + real.core_apply(region, [], of.control, image)[0], whole[1]
+    assert real.difference(real.sample(of, *core, run), real.sample(of, *ours, run)) == 0.0

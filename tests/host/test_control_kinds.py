@@ -172,3 +172,37 @@ def test_a_clone_for_another_device_has_a_net_of_its_own():
     assert clone.inner.control_model is not control.inner.control_model
     assert clone.unit is control.unit
     assert len(control.get_models()) == 2
+
+
+def test_the_type_set_on_a_union_net_is_kept():
+    of = real.family("sd15")
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.model_management
+    import comfy.ops
+    import torch
+
+    module = comfy.cldm.cldm.ControlNet(
+        image_size=32,
+        in_channels=4,
+        model_channels=320,
+        hint_channels=3,
+        use_spatial_transformer=True,
+        legacy=False,
+        union_controlnet_num_control_type=6,
+        dtype=torch.float32,
+        device="cpu",
+        operations=comfy.ops.manual_cast,
+        **standins.SD15_UNET,
+    )
+    module.load_state_dict(tensors(module))
+    union = comfy.controlnet.ControlNet(module, load_device=comfy.model_management.get_torch_device())
+    run, image = Run(steps=2), real.picture(64, 64)
+    results = []
+    for number in (1, 3):
+        typed = union.copy()
+        typed.set_extra_arg("control_type", [number])
+        _, core, ours = both(of, typed, image, run)
+        assert real.difference(core, ours) == 0.0
+        results.append(ours)
+    assert real.difference(*results) > 1e-3
