@@ -1,0 +1,185 @@
+"""One ComfyUI page in a real Chromium, driven as a user would."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from playwright.sync_api import Locator, Page, Response
+
+HELPERS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+PACK = "tiller"
+"""The folder under custom_nodes: the pack's name in addresses and in the templates dialog."""
+
+READY = """() => window.app?.extensionManager && window.app.graph && window.LiteGraph
+    && Object.keys(LiteGraph.registered_node_types).length > 100"""
+STAND_INS = {
+    "ckpt_name": "tiller_standin_sd15.safetensors",
+    "control_net_name": "tiller_standin_control_sd15.safetensors",
+}
+SMALL = {"steps": 2, "batch_size": 1}
+LATENTS = frozenset({"EmptyLatentImage", "EmptySD3LatentImage"})
+SIDE = 64
+PICTURES = frozenset({"SaveImage", "PreviewImage"})
+ENGLISH_HELP = re.compile(r"/docs/\w+/en\.md$")
+"""English help is the flat page; the front end asks for the one by locale first, and gets 404."""
+
+
+class Face(NamedTuple):
+    """What a user chose in the settings: the language and how nodes are drawn."""
+
+    locale: str
+    renderer: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "Comfy.Locale": self.locale,
+            "Comfy.VueNodes.Enabled": self.renderer == "vue",
+            "Comfy.TutorialCompleted": True,
+            "Comfy.Workflow.Persist": False,
+            "LiteGraph.Node.TooltipDelay": 50,
+        }
+
+
+@dataclass
+class ComfyPage:
+    """The page of one face. `trouble` collects page errors and answers >= 400 for the pack's files."""
+
+    page: Page
+    address: str
+    face: Face
+    screenshots: Path
+    trouble: list[str] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Store the face's settings, load the page and wait until it can be used."""
+        answer = self.page.request.post(f"{self.address}/settings", data=self.face.settings)
+        assert answer.ok, f"the server refused the settings: {answer.status}"
+        self.page.on("pageerror", lambda error: self.trouble.append(f"page error: {error}"))
+        self.page.on("response", self._note)
+        self.page.goto(self.address)
+        self.page.wait_for_function(READY, timeout=90_000)
+        self.page.evaluate(HELPERS)
+        assert self.page.evaluate("LiteGraph.vueNodesMode === true") == (self.face.renderer == "vue")
+
+    def _note(self, response: Response) -> None:
+        own = f"/extensions/{PACK}/" in response.url or f"/workflow_templates/{PACK}/" in response.url
+        if own and response.status >= 400 and not ENGLISH_HELP.search(response.url):
+            self.trouble.append(f"{response.status} for {response.url}")
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Result of `tillerPage.<name>(...arguments)` of page.js."""
+        return self.page.evaluate(
+            "async ([name, given]) => await tillerPage[name](...given)", [name, list(arguments)]
+        )
+
+    def wait(self, name: str, *arguments: Any, timeout: float = 15_000) -> None:
+        """Wait until `tillerPage.<name>(...arguments)` is true."""
+        self.page.wait_for_function(
+            "([name, given]) => tillerPage[name](...given)", arg=[name, list(arguments)], timeout=timeout
+        )
+
+    def execute(self, command: str) -> None:
+        """A command of the front end, as its menu and keys run it."""
+        self.page.evaluate("id => app.extensionManager.command.execute(id)", command)
+
+    def clear(self) -> None:
+        """Close what is open and empty the canvas."""
+        self.page.keyboard.press("Escape")
+        self.call("clear")
+        self.trouble.clear()
+
+    def settle(self, nodes: int) -> None:
+        """Wait until a workflow of so many nodes is there and the scan for missing files is over."""
+        self.page.wait_for_function("count => app.graph.nodes.length === count", arg=nodes, timeout=20_000)
+        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_timeout(300)
+
+    def drop(self, workflow: Path) -> None:
+        """Drop a workflow file on the canvas."""
+        text = workflow.read_text(encoding="utf-8")
+        self.call("drop", workflow.name, text)
+        self.settle(len(json.loads(text)["nodes"]))
+
+    def open_template(self, workflow: Path) -> Locator:
+        """Open the templates dialog at the pack's page; the card of the workflow."""
+        self.execute("Comfy.BrowseTemplates")
+        group = self.page.get_by_role("dialog").get_by_text(PACK, exact=True).first
+        group.wait_for(timeout=20_000)
+        group.click()
+        card = self.page.get_by_test_id(f"template-workflow-{workflow.stem}")
+        card.wait_for(timeout=20_000)
+        return card
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Node id -> type, title, registered, values, widgets, inputs, outputs."""
+        return {node["id"]: node for node in self.call("nodes")}
+
+    def add(self, kind: str) -> dict[str, Any]:
+        """Put a new node on the canvas; its entry as in `nodes()`."""
+        made = self.call("add", kind)
+        return self.nodes()[made]
+
+    def use_stand_ins(self, seed: int) -> None:
+        """Point the loaders to the small random models and make the run short, through the widgets."""
+        for node in self.call("nodes"):
+            for widget in node["widgets"]:
+                name, change = widget["name"], None
+                if name in STAND_INS:
+                    change = STAND_INS[name]
+                elif name in SMALL:
+                    change = SMALL[name]
+                elif name == "seed":
+                    change = seed
+                elif name in ("width", "height") and node["type"] in LATENTS:
+                    change = SIDE
+                if change is not None:
+                    self.call("set", node["id"], name, change)
+
+    def run(self, timeout: float = 120.0) -> None:
+        """Press the Run button and wait until the server has finished; fails with the server's words."""
+        self.page.get_by_test_id("queue-button").click()
+        self.wait("finished", timeout=timeout * 1000)
+        failed = [event["detail"] for event in self.call("events") if event["kind"] == "execution_error"]
+        errors = self.call("nodeErrors")
+        assert not failed, f"the run failed: {failed}"
+        assert not errors, f"the server refused nodes: {errors}"
+
+    def executed(self) -> set[str]:
+        """Ids of the nodes that reported an output in the last run."""
+        return {str(event["detail"]["node"]) for event in self.call("events") if event["kind"] == "executed"}
+
+    def hover(self, node: str, widget: str | None = None) -> str:
+        """Rest the mouse on a node's title or on one of its widgets; the text of the tooltip."""
+        self.page.mouse.move(5, 5)
+        self.call("center", node)
+        self.page.wait_for_timeout(300)
+        tip = self.page.locator(".p-tooltip" if self.face.renderer == "vue" else ".node-tooltip").first
+        if self.face.renderer == "vue":
+            own = self.page.locator(f'[data-node-id="{node}"]')
+            if widget is None:
+                own.get_by_test_id("node-title").hover()
+            else:
+                shown = next(
+                    own_widget["shown"]
+                    for own_widget in self.nodes()[node]["widgets"]
+                    if own_widget["name"] == widget
+                )
+                own.get_by_text(shown, exact=True).first.hover()
+        else:
+            x, y = self.call("place", node, widget)
+            self.page.mouse.move(x - 4, y)
+            self.page.mouse.move(x, y, steps=3)
+        tip.wait_for(timeout=5_000)
+        return tip.inner_text().strip()
+
+    def screenshot(self, name: str) -> Path:
+        """Keep a picture of the page under the screenshots folder."""
+        self.screenshots.mkdir(parents=True, exist_ok=True)
+        path = self.screenshots / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-')}.png"
+        self.page.screenshot(path=str(path))
+        return path
