@@ -9,6 +9,8 @@ import sys
 import types
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -21,3 +23,15 @@ def _bare_package(name: str, folder: Path) -> None:
 
 _bare_package("tiller", ROOT)
 _bare_package("devtools", ROOT / "devtools")
+
+
+class RootIsNoTestPackage:
+    """pytest imports the `__init__.py` of every folder above a test: for the pack's own that needs the host."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(RootIsNoTestPackage())
