@@ -26,7 +26,7 @@ _bare_package("devtools", ROOT / "devtools")
 
 
 class RootIsNoTestPackage:
-    """pytest imports the `__init__.py` of every folder above a test: for the pack's own that needs the host."""
+    """pytest imports the `__init__.py` of every folder above a test; the pack's own needs the host."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -1,0 +1,125 @@
+"""Models are known by their keys, whatever they are called; recipes are patched for them."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from devtools import models
+from devtools.messages import Trouble
+
+
+def write(path, shapes):
+    """A safetensors file of the shapes given, without its numbers: only the header is looked at."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = {key: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for key, shape in shapes.items()}
+    header = json.dumps(table).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    return path
+
+
+def checkpoint(width):
+    prefix = "model.diffusion_model."
+    return {
+        prefix + "time_embed.0.weight": [1280, 320],
+        prefix + "input_blocks.0.0.weight": [320, 4, 3, 3],
+        prefix + "middle_block.0.in_layers.0.weight": [1280],
+        prefix + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": [320, width],
+        "first_stage_model.decoder.conv_in.weight": [512, 4, 3, 3],
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": [1, 77],
+    }
+
+
+def control(width):
+    prefix = "control_model."
+    return {
+        prefix + "time_embed.0.weight": [1280, 320],
+        prefix + "input_blocks.0.0.weight": [320, 4, 3, 3],
+        prefix + "input_hint_block.0.weight": [16, 3, 3, 3],
+        prefix + "zero_convs.0.0.weight": [320, 320, 1, 1],
+        prefix + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": [320, width],
+    }
+
+
+def test_a_checkpoint_and_a_control_net_of_one_family_are_chosen(tmp_path):
+    write(tmp_path / "a" / "depth-thing.safetensors", control(768))
+    write(tmp_path / "a" / "my-canny.safetensors", control(768))
+    write(tmp_path / "b" / "deep" / "whatever.safetensors", checkpoint(768))
+    write(tmp_path / "xl-control.safetensors", control(2048))
+    chosen = models.choose(tmp_path)
+    assert chosen.checkpoint.path.name == "whatever.safetensors"
+    assert chosen.control.path.name == "my-canny.safetensors"
+    assert "SD1.5" in chosen.note
+    assert "should be" not in chosen.note
+
+
+def test_sdxl_gets_its_own_size(tmp_path):
+    write(tmp_path / "one.safetensors", checkpoint(2048))
+    write(tmp_path / "two.safetensors", control(2048))
+    write(tmp_path / "three.safetensors", checkpoint(768))
+    chosen = models.choose(tmp_path)
+    assert "should be a canny one" in chosen.note
+    patched = models.with_models(RECIPE, chosen)
+    assert patched["1"]["inputs"]["ckpt_name"] == "one.safetensors"
+    assert patched["2"]["inputs"]["control_net_name"] == "two.safetensors"
+    assert patched["3"]["inputs"] == {"width": 1024, "height": 1024, "batch_size": 1}
+    assert patched["4"]["inputs"]["steps"] == models.STEPS
+    assert RECIPE["4"]["inputs"]["steps"] == 7
+
+
+def test_what_was_seen_is_told_when_nothing_fits(tmp_path):
+    write(tmp_path / "base.safetensors", checkpoint(768))
+    write(tmp_path / "xl.safetensors", control(2048))
+    write(tmp_path / "strange.safetensors", {"a": [1]})
+    (tmp_path / "old.ckpt").write_bytes(b"x")
+    (tmp_path / "broken.safetensors").write_bytes(b"x")
+    with pytest.raises(Trouble) as trouble:
+        models.choose(tmp_path)
+    said = str(trouble.value)
+    for part in (
+        "base.safetensors",
+        "SD1.5",
+        "xl.safetensors",
+        "SDXL",
+        "strange.safetensors",
+        "old.ckpt: a .ckpt file",
+    ):
+        assert part in said
+    assert "broken.safetensors" in said
+    assert "leave --models out" in said
+
+
+def test_an_empty_or_missing_folder_is_told(tmp_path):
+    with pytest.raises(Trouble, match="has: no model files"):
+        models.choose(tmp_path)
+    with pytest.raises(Trouble, match="must name a folder"):
+        models.choose(tmp_path / "gone")
+
+
+RECIPE = {
+    "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "v1-5.safetensors"}},
+    "2": {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "control_canny.safetensors"}},
+    "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 512, "batch_size": 1}},
+    "4": {"class_type": "KSampler", "inputs": {"steps": 7, "model": ["1", 0]}},
+}
+
+
+def test_every_name_in_the_recipes_gets_a_stand_in_of_its_family():
+    xl = {"9": {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "canny_SDXL.safetensors"}}}
+    files = models.wanted_files([RECIPE, xl])
+    assert {(kind, name, models._standin_for(kind, name)) for kind, name in files} == {
+        ("checkpoints", "v1-5.safetensors", "tiller_standin_sd15"),
+        ("controlnet", "control_canny.safetensors", "tiller_standin_control_sd15"),
+        ("controlnet", "canny_SDXL.safetensors", "tiller_standin_control_sdxl"),
+    }
+
+
+def test_the_list_of_folders_is_what_the_host_reads(tmp_path):
+    option, path = models.extra_paths(
+        {"checkpoints": [tmp_path / "a b", tmp_path / "c"]}, tmp_path / "x" / "list.yaml"
+    )
+    yaml = pytest.importorskip("yaml")
+    table = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["tiller_dev"]
+    assert option == "--extra-model-paths-config"
+    assert table["checkpoints"].split("\n") == [str(tmp_path / "a b"), str(tmp_path / "c")]
