@@ -4,14 +4,18 @@ Pictures are converted once on the way in and once on the way out; everything be
 RGB arrays, because the annotators' constants are defined on 8-bit values.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 PAD_MULTIPLE = 64
+MAX_WORKERS = 4
+MAX_PIXELS = 1 << 27
 
 OnImage = Callable[[int, int], None]
 
@@ -55,14 +59,10 @@ def to_uint8(image: torch.Tensor) -> np.ndarray:
 
     Source: Mikubill/sd-webui-controlnet: annotator/util.py (HWC3).
     """
-    pixels = image.detach().to(device="cpu", dtype=torch.float32)
-    if pixels.shape[-1] == 4:
-        alpha = pixels[..., 3:].clamp(0.0, 1.0)
-        pixels = pixels[..., :3].clamp(0.0, 1.0) * alpha + (1.0 - alpha)
-    levels = (pixels * 255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)
-    if levels.shape[-1] == 1:
-        levels = levels.expand(-1, -1, -1, 3)
-    return np.ascontiguousarray(levels.numpy())
+    out = np.empty((*image.shape[:3], 3), np.uint8)
+    for one, picture in zip(image, out, strict=True):
+        picture[...] = _picture(one)
+    return out
 
 
 def from_uint8(array: np.ndarray) -> torch.Tensor:
@@ -70,15 +70,40 @@ def from_uint8(array: np.ndarray) -> torch.Tensor:
 
     The three channels of a gray map are real ones, not a view of one: nodes behind may write in place.
     """
-    levels = torch.from_numpy(np.ascontiguousarray(array))
-    if levels.ndim == 3:
-        levels = levels.unsqueeze(-1).expand(-1, -1, -1, 3)
-    out = torch.empty(levels.shape, dtype=torch.float32)
-    return torch.div(levels, 255.0, out=out)
+    batch = _Batch(len(array))
+    for index, one in enumerate(array):
+        batch.write(index, one)
+    return batch.image()
+
+
+def hint_of(
+    image: torch.Tensor,
+    function: Callable[[np.ndarray, int], np.ndarray],
+    on_image: OnImage | None = None,
+    *,
+    threads: bool = True,
+) -> torch.Tensor:
+    """IMAGE (B,H,W,C) float 0..1 -> IMAGE (B,h,w,3) float32 0..1, picture by picture.
+
+    `function(picture, index)` gets (H,W,3) uint8 RGB and gives a map (h,w) or (h,w,3) uint8. Each picture
+    is converted, worked on and written while it is in the processor's cache. `threads` runs pictures side
+    by side; turn it off for functions in which OpenCV itself uses every core. `on_image(done, total)` is
+    called in the caller's thread after each picture; an exception in it (an interrupt) stops the rest.
+    """
+    batch = _Batch(len(image))
+
+    def one(index: int) -> None:
+        batch.write(index, function(_picture(image[index]), index))
+
+    _each(one, len(image), on_image, threads)
+    return batch.image()
 
 
 def short_side_size(size: tuple[int, int], resolution: int) -> tuple[int, int]:
     """(height, width) after the shorter side became `resolution`, aspect kept; 0 keeps the size.
+
+    Raises:
+        ValueError: if enlarging a very long picture would pass 2^27 pixels.
 
     Source: Mikubill/sd-webui-controlnet: scripts/utils.py (resize_image_with_pad).
     """
@@ -86,27 +111,38 @@ def short_side_size(size: tuple[int, int], resolution: int) -> tuple[int, int]:
     if resolution <= 0:
         return height, width
     k = resolution / min(height, width)
-    return max(1, round(height * k)), max(1, round(width * k))
+    target = max(1, round(height * k)), max(1, round(width * k))
+    if k > 1 and target[0] * target[1] > MAX_PIXELS:
+        raise ValueError(
+            f"The enlarged picture needs at most {MAX_PIXELS} pixels, got {target[1]} x {target[0]}: a "
+            f"resolution of {resolution} for a picture of {width} x {height}. Lower the resolution, or set "
+            "it to 0 to keep the picture's size."
+        )
+    return target
 
 
-def resize_short_side(array: np.ndarray, resolution: int) -> np.ndarray:
+def resize_short_side(array: np.ndarray, resolution: int, *, enlarge_by_area: bool = False) -> np.ndarray:
     """Array (H,W), (H,W,C) or (B,H,W,C) uint8 -> the same kind with shorter side `resolution`.
 
-    0 keeps the size. Shrinking averages areas, enlarging is cubic. Nothing is padded.
+    0 keeps the size. Shrinking averages areas, enlarging is cubic (`enlarge_by_area`: by areas, too, as one
+    reference does). Nothing is padded.
 
     Source: Mikubill/sd-webui-controlnet: scripts/utils.py (resize_image_with_pad).
     """
     if array.ndim == 4:
         if resolution <= 0:
             return array
-        return np.stack([resize_short_side(one, resolution) for one in array])
+        return np.stack(
+            [resize_short_side(one, resolution, enlarge_by_area=enlarge_by_area) for one in array]
+        )
     size = (array.shape[0], array.shape[1])
     target = short_side_size(size, resolution)
     if target == size:
         return array
     import cv2
 
-    interpolation = cv2.INTER_CUBIC if resolution > min(size) else cv2.INTER_AREA
+    enlarges = resolution > min(size) and not enlarge_by_area
+    interpolation = cv2.INTER_CUBIC if enlarges else cv2.INTER_AREA
     return cv2.resize(array, (target[1], target[0]), interpolation=interpolation)
 
 
@@ -130,8 +166,9 @@ def pad_to_multiple(array: np.ndarray, multiple: int = PAD_MULTIPLE) -> Padded:
     down, right = -height % multiple, -width % multiple
     if not down and not right:
         return Padded(array, (height, width))
-    widths = [(0, down), (0, right)] + [(0, 0)] * (array.ndim - 2)
-    return Padded(np.pad(array, widths, mode="edge"), (height, width))
+    import cv2
+
+    return Padded(cv2.copyMakeBorder(array, 0, down, 0, right, cv2.BORDER_REPLICATE), (height, width))
 
 
 def map_images(
@@ -139,29 +176,87 @@ def map_images(
     array: np.ndarray,
     on_image: OnImage | None = None,
 ) -> np.ndarray:
-    """Runs `function(picture, index)` on each picture of (B,...) and stacks what it gives.
+    """Runs `function(picture, index)` on each picture of (B,...) side by side and stacks what it gives.
 
-    `on_image(done, total)` is called in the caller's thread after each picture; an exception in it (an
-    interrupt, say) stops the rest.
+    `on_image(done, total)` is called as in `hint_of`.
     """
-    total = len(array)
-    results = []
-    if total == 1:
-        results.append(function(array[0], 0))
-        if on_image is not None:
-            on_image(1, 1)
-        return np.stack(results)
-    with ThreadPoolExecutor(max_workers=min(total, 2)) as pool:
-        tasks = [pool.submit(function, one, index) for index, one in enumerate(array)]
+    results: list[np.ndarray | None] = [None] * len(array)
+
+    def one(index: int) -> None:
+        results[index] = function(array[index], index)
+
+    _each(one, len(array), on_image, threads=True)
+    return np.stack([result for result in results if result is not None])
+
+
+class _Batch:
+    """The pictures of one IMAGE, allocated when the first of them tells its size."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._lock = Lock()
+        self._array: np.ndarray | None = None
+
+    def write(self, index: int, levels: np.ndarray) -> None:
+        """Writes a map (H,W) or (H,W,3) uint8 as float32 k / 255, exactly."""
+        import cv2
+
+        target = self._slot(index, levels.shape[:2])
+        values = np.arange(256, dtype=np.float32)[None] / np.float32(255.0)
+        if levels.ndim == 2:
+            target[...] = cv2.cvtColor(cv2.LUT(levels, values), cv2.COLOR_GRAY2RGB, target)
+        else:
+            target[...] = cv2.LUT(levels, values, target)
+
+    def image(self) -> torch.Tensor:
+        """IMAGE (B,H,W,3) float32 over the memory of this batch."""
+        if self._array is None:
+            return torch.empty(0, 0, 0, 3)
+        return torch.from_numpy(self._array)
+
+    def _slot(self, index: int, size: tuple[int, ...]) -> np.ndarray:
+        with self._lock:
+            if self._array is None:
+                self._array = np.empty((self._total, *size, 3), np.float32)
+            return self._array[index]
+
+
+def _each(task: Callable[[int], None], total: int, on_image: OnImage | None, threads: bool) -> None:
+    """Runs `task(index)` for every index, in threads when that can help, and reports in order."""
+    workers = min(total, os.cpu_count() or 1, MAX_WORKERS) if threads else 1
+    if workers < 2:
+        for index in range(total):
+            task(index)
+            if on_image is not None:
+                on_image(index + 1, total)
+        return
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        running = [pool.submit(task, index) for index in range(total)]
         try:
-            for done, task in enumerate(tasks, start=1):
-                results.append(task.result())
+            for done, one in enumerate(running, start=1):
+                one.result()
                 if on_image is not None:
                     on_image(done, total)
         finally:
-            for task in tasks:
-                task.cancel()
-    return np.stack(results)
+            for one in running:
+                one.cancel()
+
+
+def _picture(one: torch.Tensor) -> np.ndarray:
+    """(H,W,C) float 0..1, C in 1, 3, 4 -> contiguous (H,W,3) uint8 RGB, rounded."""
+    import cv2
+
+    values = np.ascontiguousarray(one.detach().to(device="cpu", dtype=torch.float32).numpy())
+    low, high, _, _ = cv2.minMaxLoc(values.reshape(values.shape[0], -1))
+    if low < 0.0 or high > 1.0:
+        values = values.clip(0.0, 1.0)
+    if values.shape[2] == 4:
+        alpha = values[..., 3:]
+        values = values[..., :3] * alpha + (np.float32(1.0) - alpha)
+    levels = cv2.convertScaleAbs(values, alpha=255.0)
+    if values.shape[2] == 1:
+        return cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB)
+    return levels
 
 
 def _is_finite(image: torch.Tensor) -> bool:
