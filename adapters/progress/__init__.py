@@ -1,0 +1,1 @@
+"""Progress of one node on the host's page."""

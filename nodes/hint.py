@@ -1,0 +1,120 @@
+"""The all-in-one hint node, made from the hint nodes themselves."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from .hint_inputs import CATEGORY, hint_output, image_input
+from .hints_lines import (
+    TillerCanny,
+    TillerLineArtStandard,
+    TillerScribble,
+    TillerScribbleXDoG,
+    TillerThreshold,
+)
+from .hints_tone import (
+    TillerBlur,
+    TillerBrightness,
+    TillerColorGrid,
+    TillerInvert,
+    TillerRecolorIntensity,
+    TillerRecolorLuminance,
+    TillerShuffle,
+    TillerTileResample,
+)
+from .qr import TillerQRCode
+
+HINTS = (
+    ("canny", TillerCanny),
+    ("lineart standard", TillerLineArtStandard),
+    ("scribble", TillerScribble),
+    ("scribble xdog", TillerScribbleXDoG),
+    ("threshold", TillerThreshold),
+    ("invert", TillerInvert),
+    ("shuffle", TillerShuffle),
+    ("tile resample", TillerTileResample),
+    ("blur", TillerBlur),
+    ("recolor luminance", TillerRecolorLuminance),
+    ("recolor intensity", TillerRecolorIntensity),
+    ("brightness", TillerBrightness),
+    ("color grid", TillerColorGrid),
+    ("qr code", TillerQRCode),
+)
+
+
+def _inputs(node: type[io.ComfyNode]) -> list[Any]:
+    return list(node.define_schema().inputs)
+
+
+def _option(key: str, node: type[io.ComfyNode]) -> io.DynamicCombo.Option:
+    return io.DynamicCombo.Option(key, [entry for entry in _inputs(node) if entry.id != "image"])
+
+
+def _unknown(hint: object) -> str:
+    names = ", ".join(key for key, _ in HINTS)
+    return (
+        f"Hint needs one of the hints {names}, got {hint!r}. Choose one of them; if the workflow came from "
+        "a newer Tiller, update the pack."
+    )
+
+
+class TillerHint(io.ComfyNode):
+    """Every hint in one node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        image = image_input()
+        image.optional = True
+        return io.Schema(
+            node_id="TillerHint",
+            display_name="Hint",
+            category=CATEGORY,
+            description="Every hint of Tiller in one node: choose the kind, and its own options appear.",
+            search_aliases=[
+                "preprocessor",
+                "AIO_Preprocessor",
+                "AIO Aux Preprocessor",
+                "annotator",
+                "control image",
+                "controlnet preprocessor",
+            ],
+            inputs=[
+                io.DynamicCombo.Input(
+                    "hint",
+                    options=[_option(key, node) for key, node in HINTS],
+                    display_name="hint",
+                    tooltip="Which hint to make. The options below are the ones of that hint's own node.",
+                ),
+                image,
+            ],
+            outputs=[hint_output("The chosen hint.")],
+            accept_all_inputs=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, hint: Any = None) -> bool | str:
+        """Refuses a hint that this version does not have; the host itself lets it through."""
+        chosen = hint.get("hint") if isinstance(hint, dict) else hint
+        return True if chosen in dict(HINTS) else _unknown(chosen)
+
+    @classmethod
+    def execute(
+        cls, hint: dict[str, Any] | str | None = None, image: torch.Tensor | None = None, **_: Any
+    ) -> io.NodeOutput:
+        """Hands over to the node of the chosen hint. Inputs left over from another hint are ignored."""
+        if not isinstance(hint, dict) or hint.get("hint") not in dict(HINTS):
+            raise ValueError(_unknown(hint.get("hint") if isinstance(hint, dict) else hint))
+        options = dict(hint)
+        key = options.pop("hint")
+        node = dict(HINTS)[key]
+        if any(entry.id == "image" for entry in _inputs(node)):
+            if image is None:
+                raise ValueError(
+                    f"The hint {key!r} needs an image, got none. Connect a picture to the image input."
+                )
+            options["image"] = image
+        return io.NodeOutput(node.execute(**options).args[0])
+
+
+NODES = (TillerHint,)
