@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 from pathlib import Path
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -24,6 +25,8 @@ NO_NETWORK = (
 )
 DISK_FULL = ("No space left on device", "[Errno 28]", "not enough space on the disk", "Disk quota exceeded")
 DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
+NOTHING_LEFT = 1_000_000
+"""Bytes of free disk below which a program fails without even writing why into its log."""
 
 
 class Trouble(Exception):
@@ -36,6 +39,10 @@ class Trouble(Exception):
 
 def disk_full(where: Path) -> str:
     return f"The disk that holds {where} is full. Free some space (a set-up takes about 12 GB) and run again."
+
+
+def no_space_left(where: Path) -> bool:
+    return where.is_dir() and shutil.disk_usage(where).free < NOTHING_LEFT
 
 
 def no_network(stage: str, log: Path) -> str:
@@ -58,7 +65,7 @@ def pip_trouble(stage: str, output: str, log: Path) -> str:
 
     The disk comes first: pip that runs out of it may also report lost connections before.
     """
-    if any(sign in output for sign in DISK_FULL):
+    if any(sign in output for sign in DISK_FULL) or no_space_left(log.parent):
         return disk_full(log.parent)
     if any(sign in output for sign in NO_NETWORK):
         return no_network(stage, log)

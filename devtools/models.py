@@ -14,7 +14,7 @@ from . import standins
 from .client import Prompt
 from .environment import ROOT, Environment
 from .links import link_file
-from .messages import DISK_FULL, Trouble, disk_full, last_line
+from .messages import DISK_FULL, Trouble, disk_full, last_line, no_space_left
 from .processes import run_logged
 
 LOADERS: dict[str, tuple[str, str]] = {
@@ -183,7 +183,7 @@ def ensure_standins(environment: Environment, names: Iterable[str] = ()) -> Path
         command = [environment.python, ROOT / "devtools" / "standins.py", folder, *missing]
         code, text = run_logged(command, log, f"Making {len(missing)} stand-in models", environment.variables)
         if code:
-            full = any(sign in text for sign in DISK_FULL)
+            full = any(sign in text for sign in DISK_FULL) or no_space_left(folder.parent)
             said = f"The stand-ins could not be made: {last_line(text)} Details: {log}"
             raise Trouble(disk_full(folder) if full else said)
     for alias, name in aliases.items():

@@ -20,7 +20,16 @@ from types import TracebackType
 from .client import Client
 from .environment import ROOT, Environment
 from .links import link_folder
-from .messages import ANSI, Trouble, pack_failed, port_taken, server_died, server_slow
+from .messages import (
+    ANSI,
+    Trouble,
+    disk_full,
+    no_space_left,
+    pack_failed,
+    port_taken,
+    server_died,
+    server_slow,
+)
 from .processes import Stage, environment, output_of, stop
 
 PACK = "tiller"
@@ -161,6 +170,8 @@ class Server:
         while True:
             code = self.process.poll()
             if code is not None:
+                if no_space_left(self.log.parent):
+                    raise Trouble(disk_full(self.log.parent))
                 raise Trouble(server_died(code, self.log, self.log_text()))
             try:
                 if self.client.request("GET", "/system_stats", timeout=5.0)[0] == 200:

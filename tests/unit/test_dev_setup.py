@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools import environment, host_source, links
+from devtools import environment, host_source, links, messages
 from devtools.environment import Environment, Places
 from devtools.messages import Trouble, pip_trouble
 
@@ -236,6 +236,28 @@ def test_an_interrupted_set_up_is_taken_up_again(working_copy, monkeypatch):
     monkeypatch.setattr(environment, "install", good)
     environment.prepare(root)
     assert len(calls) == 1
+
+
+def test_a_failed_repair_is_not_taken_for_done(working_copy, monkeypatch):
+    root, calls, _ = working_copy
+    good = environment.install
+    environment.prepare(root).python.unlink()
+
+    def broken(*arguments):
+        raise Trouble("no network")
+
+    monkeypatch.setattr(environment, "install", broken)
+    with pytest.raises(Trouble):
+        environment.prepare(root)
+    monkeypatch.setattr(environment, "install", good)
+    environment.prepare(root)
+    assert len(calls) == 2
+
+
+def test_a_disk_too_full_for_the_log_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(messages, "NOTHING_LEFT", 10**18)
+    with pytest.raises(Trouble, match="is full"):
+        environment.install(fake_pip(tmp_path, ""), ["torch"], tmp_path / "log", "Installing")
 
 
 def test_the_users_packages_are_seen_kept_and_never_replaced(working_copy):
