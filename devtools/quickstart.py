@@ -16,7 +16,7 @@ from .processes import output_of, say
 from .server_process import Server, lay_out
 
 RECIPE = "quickstart"
-PHOTOS = {"photo.png": "astronaut.png", "coffee.png": "coffee.png", "cat.png": "chelsea.png"}
+PHOTOS = {"example.png": "astronaut.png", "coffee.png": "coffee.png", "cat.png": "chelsea.png"}
 """Name in the server's input folder -> the picture of scikit-image (free licences: its data/README.txt)."""
 
 
