@@ -65,6 +65,6 @@ def check_family(net: Identified | None, model: Any) -> None:
     if net is None or family is None or net.family == family:
         return
     raise ValueError(
-        f"This control net is for {net.family} ({net.kind}), but the model is {family}. "
-        f"Load a control net made for {family}, or sample with a {net.family} model."
+        f"This control net is for {net.family}, but the model is {family}. "
+        f"Load a control net made for {family}, or sample with a model of the {net.family} family."
     )

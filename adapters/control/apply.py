@@ -27,7 +27,8 @@ class UnitControl(ControlBase):
     never sees a chain. The net that the unit came with is not changed.
     """
 
-    def __init__(self, unit: ControlUnit, inner: ControlBase) -> None:
+    def __init__(self, unit: ControlUnit, inner: Any) -> None:
+        """`inner` is the unit's own copy of the net (a concrete ControlBase), with its hint set."""
         super().__init__()
         self.unit = unit
         self.inner = inner
@@ -46,9 +47,8 @@ class UnitControl(ControlBase):
         self, x_noisy: torch.Tensor, t: torch.Tensor, cond: Any, batched_number: int, transformer_options: Any
     ) -> Any:
         arguments = (x_noisy, t, cond, batched_number, transformer_options)
-        previous = None
-        if self.previous_controlnet is not None:
-            previous = self.previous_controlnet.get_control(*arguments)
+        chained: Any = self.previous_controlnet
+        previous = None if chained is None else chained.get_control(*arguments)
         self._note_sigmas(transformer_options)
         if not self._is_active(t):
             return previous
@@ -70,8 +70,8 @@ class UnitControl(ControlBase):
             active = sum(is_noise_active(sigma, start, end) for sigma in self._sigmas[:-1])
         if active == 0:
             logger.warning(
-                "A control unit acts in none of the %d steps: its window %.3f to %.3f, measured by %s, "
-                "falls between two of them. Widen the window or take more steps.",
+                "A control unit acts in none of the %d steps of this sampler: its window %.3f to %.3f, "
+                "measured by %s, covers none of them. Widen the window or take more steps.",
                 total,
                 unit.start_percent,
                 unit.end_percent,
@@ -131,8 +131,7 @@ class UnitControl(ControlBase):
     def cleanup(self) -> None:
         super().cleanup()
         self._sigmas_seen, self._sigmas, self._fitted = None, [], {}
-        if self.inner.timestep_range is not None:
-            self.inner.cleanup()
+        self.inner.cleanup()
 
 
 def _rgb(image: torch.Tensor) -> torch.Tensor:

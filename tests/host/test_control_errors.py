@@ -21,10 +21,10 @@ def test_a_net_of_another_family_is_refused_when_sampling_starts(net, model):
     ours = real.tiller_apply(positive, negative, real.family(net).control, image)
     with pytest.raises(ValueError) as caught:
         real.sample(of, *ours)
-    text = str(caught.value)
-    assert text.startswith(f"This control net is for {names[net]} (")
-    assert f"but the model is {names[model]}. " in text
-    assert text.endswith(f"Load a control net made for {names[model]}, or sample with a {names[net]} model.")
+    assert str(caught.value) == (
+        f"This control net is for {names[net]}, but the model is {names[model]}. "
+        f"Load a control net made for {names[model]}, or sample with a model of the {names[net]} family."
+    )
 
 
 @pytest.mark.parametrize(("net", "model"), [(lora, "sdxl"), (adapter, "sd15")])
@@ -37,7 +37,7 @@ def test_loras_and_adapters_of_another_family_are_refused(net, model):
 def test_a_wrong_net_deeper_in_the_chain_is_refused():
     of, positive, negative, image = prepared("sdxl")
     wrong = real.tiller_apply(positive, negative, real.family("sd15").control, image)
-    with pytest.raises(ValueError, match=r"for SD1\.5 .* the model is SDXL"):
+    with pytest.raises(ValueError, match=r"for SD1\.5, but the model is SDXL"):
         real.sample(of, *real.core_apply(*wrong, of.control, image))
 
 

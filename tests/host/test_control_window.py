@@ -141,4 +141,6 @@ def test_a_window_that_covers_no_step_is_said(window, caplog):
     assert recorder.active == {}
     lines = [record.getMessage() for record in caplog.records if record.name == "tiller"]
     assert len(lines) == 1
-    assert lines[0].startswith("A control unit acts in none of the 4 steps: its window 0.300 to 0.400")
+    assert lines[0].startswith(
+        "A control unit acts in none of the 4 steps of this sampler: its window 0.300 to 0.400"
+    )
