@@ -115,9 +115,9 @@ def _encode(text: str, level: ErrorCorrection) -> tuple[np.ndarray, int]:
         )
     import segno
 
-    encoding = {} if text.isascii() else {"mode": "byte", "encoding": "utf-8"}
+    mode, encoding = (None, None) if text.isascii() else ("byte", "utf-8")
     try:
-        code = segno.make(text, error=level, micro=False, boost_error=False, **encoding)
+        code = segno.make(text, error=level, mode=mode, encoding=encoding, micro=False, boost_error=False)
     except segno.DataOverflowError as error:
         raise ValueError(_too_long(text, level)) from error
     return np.array([[bool(module) for module in row] for row in code.matrix]), int(code.version)

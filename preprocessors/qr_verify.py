@@ -86,7 +86,7 @@ def decode_qr(picture: np.ndarray) -> str:
         enlarged = cv2.resize(gray, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
         if text := _read(finder, enlarged):
             return text
-    return _read(finder, cv2.copyMakeBorder(gray, *[border] * 4, cv2.BORDER_CONSTANT, value=[255]))
+    return _read(finder, np.pad(gray, border, constant_values=255))
 
 
 def perturbed_copies(picture: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -102,7 +102,8 @@ def perturbed_copies(picture: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         yield f"blurred {sigma:g}", cv2.GaussianBlur(picture, (0, 0), sigma)
     for quality in JPEG_QUALITIES:
         _, packed = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        yield f"JPEG {quality}", cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1].copy()
+        unpacked = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
+        yield f"JPEG {quality}", np.ascontiguousarray(unpacked[..., ::-1])
     for name, gain, offset in LIGHTS:
         yield name, np.clip(np.rint(picture * gain + offset), 0, 255).astype(np.uint8)
     centre = ((width - 1) / 2, (height - 1) / 2)
