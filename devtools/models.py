@@ -136,7 +136,7 @@ def _patched(prompt: Prompt, names: dict[str, str], size: dict[str, int], steps:
     return patched
 
 
-def made_small(prompt: Prompt, size: int = 256, steps: int = 4) -> Prompt:
+def made_small(prompt: Prompt, size: int = 192, steps: int = 4) -> Prompt:
     """The recipe at a size and number of steps that suit stand-ins."""
     return _patched(prompt, {}, {"width": size, "height": size}, steps)
 
