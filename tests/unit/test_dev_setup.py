@@ -13,7 +13,7 @@ import pytest
 
 from devtools import environment, host_source, links, messages
 from devtools.environment import Environment, Places
-from devtools.messages import Trouble, pip_trouble
+from devtools.messages import Trouble, last_line, pip_trouble
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -331,6 +331,11 @@ def test_variables_name_host_and_python(tmp_path):
         "COMFYUI_PATH": str(tmp_path / "host"),
         "COMFYUI_PYTHON": str(tmp_path / "python"),
     }
+
+
+def test_the_last_line_is_without_colours_and_rulers():
+    assert last_line("first\n\x1b[31mlast one\x1b[0m\n-----\n\n") == "last one"
+    assert last_line("\x1b[0m\n") == "(it said nothing)"
 
 
 def test_a_pip_sentence_names_its_log(tmp_path):
