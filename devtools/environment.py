@@ -177,7 +177,7 @@ def prepare(root: Path = ROOT) -> Environment:
     host = users or places.dev / "host"
     base = host_source.hosts_python(host) if users else running_python(places)
     ready = Environment(places, venv_python(places.venv), host, users is not None)
-    key = f"{base} {sys.version_info[:2] if not users else ''}"
+    key = str(base) if users else f"{sys.version_info[0]}.{sys.version_info[1]}"
     if _is_current(ready, key):
         return ready
     places.stamp.unlink(missing_ok=True)

@@ -223,6 +223,18 @@ def test_the_second_call_installs_nothing_and_a_changed_requirement_does(working
     assert "pytest>=9" in calls[2]
 
 
+def test_another_name_of_the_same_python_changes_nothing(working_copy, monkeypatch):
+    root, calls, _ = working_copy
+    monkeypatch.delenv("COMFYUI_PATH")
+    monkeypatch.setattr(environment, "check_disk", lambda *arguments: None)
+    monkeypatch.setattr(host_source, "fetch", lambda pip, variables, target, *rest: make_host(target))
+    environment.prepare(root)
+    assert [part for part in calls[0] if part.startswith("torch==")]
+    monkeypatch.setattr(environment.sys, "executable", "/usr/bin/another-name-of-python")
+    environment.prepare(root)
+    assert len(calls) == 1
+
+
 def test_an_interrupted_set_up_is_taken_up_again(working_copy, monkeypatch):
     root, calls, _ = working_copy
     good = environment.install
