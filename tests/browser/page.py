@@ -14,8 +14,18 @@ HELPERS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 PACK = "tiller"
 """The folder under custom_nodes: the pack's name in addresses and in the templates dialog."""
 
-READY = """() => window.app?.extensionManager && window.app.graph && window.LiteGraph
-    && Object.keys(LiteGraph.registered_node_types).length > 100"""
+READY = """vue => window.app?.extensionManager && window.app.graph && window.LiteGraph
+    && Object.keys(LiteGraph.registered_node_types).length > 100 && app.graph.nodes.length > 0
+    && LiteGraph.vueNodesMode === vue && (!vue || document.querySelector('[data-node-id]'))"""
+"""The page has loaded its first workflow and drawn it; a file dropped earlier can stay undrawn."""
+STILL = """document.addEventListener('DOMContentLoaded', () => {
+    const style = document.createElement('style')
+    style.textContent = '.p-blockui-mask { animation: none !important }'
+    document.head.append(style)
+})"""
+"""On a busy machine the mask of the page's start can miss the end of its animation and then lies over
+everything for good; without an animation the front end takes it away at once."""
+
 STAND_INS = {
     "ckpt_name": "tiller_standin_sd15.safetensors",
     "control_net_name": "tiller_standin_control_sd15.safetensors",
@@ -61,10 +71,12 @@ class ComfyPage:
         assert answer.ok, f"the server refused the settings: {answer.status}"
         self.page.on("pageerror", lambda error: self.trouble.append(f"page error: {error}"))
         self.page.on("response", self._note)
+        self.page.set_default_timeout(20_000)
+        self.page.add_init_script(STILL)
         self.page.goto(self.address)
-        self.page.wait_for_function(READY, timeout=90_000)
+        self.page.wait_for_function(READY, arg=self.face.renderer == "vue", timeout=90_000)
+        self.page.wait_for_load_state("networkidle")
         self.page.evaluate(HELPERS)
-        assert self.page.evaluate("LiteGraph.vueNodesMode === true") == (self.face.renderer == "vue")
 
     def _note(self, response: Response) -> None:
         own = f"/extensions/{PACK}/" in response.url or f"/workflow_templates/{PACK}/" in response.url
