@@ -68,8 +68,8 @@ class QRCode:
 def place_qr(text: str, size: Size, settings: QRSettings | None = None) -> QRCode:
     """Text -> the smallest code that holds it, centred in `size` on whole pixels.
 
-    Modules of a multiple of 8 pixels start on a multiple of 8 where the quiet zone allows it, so that
-    they line up with the cells of the latent; that moves the code at most 4 pixels off the centre.
+    Modules of a multiple of 8 pixels start on a multiple of 8, so that they line up with the cells of
+    the latent; in a target of a multiple of 8 that is at most 4 pixels off the centre.
 
     Raises:
         ValueError: for an empty text, one too long for any version, or a code too large for `size`.
@@ -82,7 +82,7 @@ def place_qr(text: str, size: Size, settings: QRSettings | None = None) -> QRCod
     if need > min(size):
         raise ValueError(_too_large(len(matrix), version, size, settings))
     side = len(matrix) * settings.module_size
-    left, top = (_start(length, side, settings) for length in (size.width, size.height))
+    left, top = (_start(length, side, settings.module_size) for length in (size.width, size.height))
     return QRCode(text, settings, version, matrix, left, top, size)
 
 
@@ -100,9 +100,9 @@ def draw_qr(code: QRCode, background: Background = "white") -> torch.Tensor:
     margin, side = code.settings.quiet_zone * step, code.modules * step
     outside = 1.0 if background == "white" else GREY_LEVEL / 255.0
     picture = np.full(code.size, outside, dtype=np.float32)
-    picture[code.top - margin : code.top + side + margin, code.left - margin : code.left + side + margin] = (
-        1.0
-    )
+    rows = slice(code.top - margin, code.top + side + margin)
+    columns = slice(code.left - margin, code.left + side + margin)
+    picture[rows, columns] = 1.0
     light = (~code.matrix).astype(np.float32).repeat(step, axis=0).repeat(step, axis=1)
     picture[code.top : code.top + side, code.left : code.left + side] = light
     return torch.from_numpy(np.repeat(picture[None, :, :, None], 3, axis=3))
@@ -123,16 +123,13 @@ def _encode(text: str, level: ErrorCorrection) -> tuple[np.ndarray, int]:
     return np.array([[bool(module) for module in row] for row in code.matrix]), int(code.version)
 
 
-def _start(length: int, side: int, settings: QRSettings) -> int:
-    """First pixel of the code along one axis of the target."""
-    margin = settings.quiet_zone * settings.module_size
+def _start(length: int, side: int, module_size: int) -> int:
+    """First pixel of the code along one axis of the target.
+
+    Moving to the multiple of 8 below keeps the quiet zone, which is one as well.
+    """
     centred = (length - side) // 2
-    if settings.module_size % LATENT_CELL:
-        return centred
-    for aligned in (centred - centred % LATENT_CELL, centred + -centred % LATENT_CELL):
-        if margin <= aligned <= length - side - margin:
-            return aligned
-    return centred
+    return centred if module_size % LATENT_CELL else centred - centred % LATENT_CELL
 
 
 def _too_long(text: str, level: ErrorCorrection) -> str:

@@ -208,7 +208,7 @@ class TestMasks:
 
     def test_a_mask_stored_smaller_follows_its_picture(self):
         picture, mask = torch.zeros(1, 40, 80, 3), torch.zeros(1, 20, 20)
-        picture[:, :, 40:], mask[:, :, 10:] = 1.0, 1.0
+        picture[:, :, 24:], mask[:, :, 6:] = 1.0, 1.0
         result = fit_mask(mask, Size(40, 40), "crop", source=Size(40, 80))
         assert torch.equal(result, fit_image(picture, Size(40, 40), "crop")[..., 0])
 
