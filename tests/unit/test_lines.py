@@ -110,6 +110,14 @@ def test_line_art_equals_controlnet_aux():
     assert worst(line_art_standard(as_image(array), resolution=128), wanted) == 0
 
 
+def test_only_differences_above_the_threshold_set_the_contrast_of_line_art():
+    array = np.full((64, 64, 3), 255, np.uint8)
+    array[8::16, 8::16] = 0
+    wanted = reference_line_art(array, 6.0, 0)
+    assert wanted.max() == 127
+    assert worst(line_art_standard(as_image(array), 6.0, 0, 0), wanted) == 0
+
+
 @pytest.mark.filterwarnings("error")
 def test_line_art_of_a_flat_picture_is_black():
     assert not line_art_standard(torch.full((1, 70, 50, 3), 0.3), resolution=0).any()

@@ -56,6 +56,12 @@ def test_the_contents_move_and_the_colours_stay():
     assert np.abs(out.mean(axis=(0, 1)) - array.mean(axis=(0, 1))).max() < 50
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_single_pixel_stays_itself():
+    pixel = as_image(np.array([[[200, 100, 50]]], np.uint8))
+    assert torch.equal(shuffle(pixel, 1, 0), pixel)
+
+
 def test_a_negative_seed_is_named():
     with pytest.raises(ValueError, match=r"needs a seed from 0 up, got -1"):
         shuffle(torch.zeros(1, 4, 4, 3), -1)
