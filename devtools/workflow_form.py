@@ -51,7 +51,11 @@ def _inputs(node: dict[str, Any], links: dict[int, list[Any]]) -> dict[str, Any]
             if not values:
                 raise ValueError(f"Node {node['id']} ({node['type']}) has no value for {entry['name']}.")
             value = values.pop(0)
-            if entry["name"].rsplit(".", 1)[-1] in ("seed", "noise_seed") and values and values[0] in SEED_CONTROLS:
+            if (
+                entry["name"].rsplit(".", 1)[-1] in ("seed", "noise_seed")
+                and values
+                and values[0] in SEED_CONTROLS
+            ):
                 values.pop(0)
             if entry["type"] != "IMAGEUPLOAD":
                 inputs[entry["name"]] = value
