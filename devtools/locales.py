@@ -7,6 +7,7 @@ Needs the host: run it through `python3 dev.py locales`.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -80,6 +81,7 @@ def paths(entry: dict[str, Any], prefix: str = "") -> set[str]:
 def main() -> int:
     """Export locales/en/nodeDefs.json; 1 when locales/zh does not hold the same entries."""
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
+    importlib.import_module("comfy.cli_args").args.cpu = True
     wanted = english()
     (ROOT / "locales/en/nodeDefs.json").write_text(
         json.dumps(wanted, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

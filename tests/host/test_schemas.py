@@ -1,0 +1,74 @@
+"""One name everywhere: class, mapping key, node id, help page and locale entry."""
+
+import json
+import re
+
+import pytest
+from devtools import locales
+from devtools.locales import ROOT, load_pack
+
+NODES = load_pack()
+HAN = re.compile(r"[\u4e00-\u9fff]")
+
+
+def nodes():
+    return pytest.mark.parametrize("name", sorted(NODES))
+
+
+@nodes()
+def test_class_name_key_and_node_id_are_one(name):
+    schema = NODES[name].define_schema()
+    assert NODES[name].__name__ == name == schema.node_id
+    assert name.startswith("Tiller")
+
+
+@nodes()
+def test_help_pages_exist_in_english_and_chinese(name):
+    english = (ROOT / f"web/docs/{name}.md").read_text(encoding="utf-8")
+    chinese = (ROOT / f"web/docs/{name}/zh.md").read_text(encoding="utf-8")
+    assert english.startswith("# ")
+    assert not HAN.search(english)
+    assert len(HAN.findall(chinese)) > 50
+
+
+@nodes()
+def test_every_input_and_output_has_a_tooltip(name):
+    schema = NODES[name].define_schema()
+    silent = [key for key, entry in locales.walk_inputs(schema.inputs) if not entry.tooltip]
+    silent += [f"output {i}" for i, output in enumerate(schema.outputs) if not output.tooltip]
+    assert silent == []
+
+
+@nodes()
+def test_node_can_be_found_by_other_packs_names(name):
+    schema = NODES[name].define_schema()
+    assert schema.search_aliases
+    assert schema.description
+    assert schema.category.startswith("Tiller/")
+
+
+def test_help_pages_belong_to_nodes():
+    pages = {page.stem for page in (ROOT / "web/docs").glob("*.md")}
+    assert pages == set(NODES)
+
+
+def test_english_locale_says_what_the_schemas_say():
+    stored = json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))
+    assert stored == locales.english(), "run `python3 dev.py locales`"
+
+
+def test_chinese_locale_holds_the_same_entries_in_chinese():
+    stored = json.loads((ROOT / "locales/zh/nodeDefs.json").read_text(encoding="utf-8"))
+    assert locales.paths(stored) == locales.paths(locales.english())
+    for name, entry in stored.items():
+        assert HAN.search(entry["display_name"]), name
+        for kind in ("inputs", "outputs"):
+            for key, words in entry[kind].items():
+                assert HAN.search(words["tooltip"]), f"{name} {kind} {key}"
+
+
+def test_categories_have_names_in_both_languages():
+    parts = {part for node in NODES.values() for part in node.define_schema().category.split("/")}
+    for language in ("en", "zh"):
+        stored = json.loads((ROOT / f"locales/{language}/main.json").read_text(encoding="utf-8"))
+        assert set(stored["nodeCategories"]) == parts
