@@ -80,8 +80,6 @@ def decode_qr(picture: np.ndarray) -> str:
     border = max(gray.shape) // 10 + 4
     if text := _read(finder, gray):
         return text
-    if text := _read(cv2.QRCodeDetector(), gray):
-        return text
     if max(gray.shape) * 2 <= LARGEST_ENLARGED:
         enlarged = cv2.resize(gray, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
         if text := _read(finder, enlarged):

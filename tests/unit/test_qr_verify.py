@@ -112,6 +112,10 @@ class TestDecoding:
         (result,) = verify_qr(torch.zeros(1, *size, channels))
         assert result.text == ""
 
+    def test_modules_of_one_pixel_are_read(self):
+        code = place_qr("hello", Size(400, 400), QRSettings("H", 1))
+        assert decode_qr(pixels(draw_qr(code))) == "hello"
+
     def test_a_code_without_any_margin_is_read(self):
         code = place_qr(LINK, Size(768, 768), QRSettings("H", 8, 0))
         side = code.modules * 8
@@ -179,12 +183,18 @@ class TestModuleErrors:
         assert module_error_rate(coloured, code) == 0.0
         assert module_error_rate(255 - coloured, code) == 1.0
 
+    def test_red_counts_more_than_blue(self):
+        code = place_qr("hello", Size(480, 480))
+        coloured = np.where(pixels(draw_qr(code)) > 0, np.array([255, 0, 0]), np.array([0, 0, 255]))
+        assert module_error_rate(coloured.astype(np.uint8), code) == 0.0
+
     def test_only_the_middle_of_a_module_counts(self):
         code = place_qr("hello", Size(480, 480))
         picture = pixels(draw_qr(code))
         along = (np.arange(480) - code.left) % 16
         edge = (along < 4) | (along >= 12)
-        picture[edge, :], picture[:, edge] = 0, 0
+        around = edge[:, None] | edge[None, :]
+        picture[around] = 255 - picture[around]
         assert module_error_rate(picture, code) == 0.0
 
 
