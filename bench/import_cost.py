@@ -26,8 +26,11 @@ asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False
 before = set(sys.modules)
 import importlib.util
 start = time.perf_counter()
-spec = importlib.util.spec_from_file_location("tiller_pack", root + "/__init__.py", submodule_search_locations=[root])
-pack = importlib.util.module_from_spec(spec); sys.modules["tiller_pack"] = pack; spec.loader.exec_module(pack)
+init = root + "/__init__.py"
+spec = importlib.util.spec_from_file_location("tiller_pack", init, submodule_search_locations=[root])
+pack = importlib.util.module_from_spec(spec)
+sys.modules["tiller_pack"] = pack
+spec.loader.exec_module(pack)
 seconds = time.perf_counter() - start
 new = {m for m in set(sys.modules) - before if not m.startswith("tiller_pack")}
 print(json.dumps({"ms": seconds * 1e3, "nodes": len(pack.NODE_CLASS_MAPPINGS), "new": sorted(new)}))
@@ -44,7 +47,8 @@ def main() -> int:
         )  # fmt: skip
         runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
     times = sorted(run["ms"] for run in runs)
-    print(f"import of {runs[0]['nodes']} nodes, {RUNS} fresh processes: median {statistics.median(times):.1f} ms,")
+    count, middle = runs[0]["nodes"], statistics.median(times)
+    print(f"import of {count} nodes, {RUNS} fresh processes: median {middle:.1f} ms,")
     print(f"  from {times[0]:.1f} to {times[-1]:.1f} ms; goal under 150 ms")
     print(f"  modules brought in besides our own: {', '.join(runs[0]['new']) or 'none'}")
     return 0

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..adapters.control.apply import apply_units
+from ..adapters.control.apply import apply_units, check_unit
 from ..adapters.control.unit import UNIT_RESIZES, WINDOW_UNITS, ControlUnit
 
 CATEGORY = "Tiller/control"
@@ -119,9 +119,9 @@ class TillerControlUnit(io.ComfyNode):
         resize_mode: Any,
         vae: Any = None,
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            ControlUnit(control_net, image, strength, start_percent, end_percent, window, resize_mode, vae)
-        )
+        unit = ControlUnit(control_net, image, strength, start_percent, end_percent, window, resize_mode, vae)
+        check_unit(unit, "Control Unit")
+        return io.NodeOutput(unit)
 
 
 class TillerApplyControlUnits(io.ComfyNode):

@@ -5,42 +5,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from . import hints_lines, hints_tone, qr
 from .hint_inputs import CATEGORY, hint_output, image_input
-from .hints_lines import (
-    TillerCanny,
-    TillerLineArtStandard,
-    TillerScribble,
-    TillerScribbleXDoG,
-    TillerThreshold,
-)
-from .hints_tone import (
-    TillerBlur,
-    TillerBrightness,
-    TillerColorGrid,
-    TillerInvert,
-    TillerRecolorIntensity,
-    TillerRecolorLuminance,
-    TillerShuffle,
-    TillerTileResample,
-)
-from .qr import TillerQRCode
 
-HINTS = (
-    ("canny", TillerCanny),
-    ("lineart standard", TillerLineArtStandard),
-    ("scribble", TillerScribble),
-    ("scribble xdog", TillerScribbleXDoG),
-    ("threshold", TillerThreshold),
-    ("invert", TillerInvert),
-    ("shuffle", TillerShuffle),
-    ("tile resample", TillerTileResample),
-    ("blur", TillerBlur),
-    ("recolor luminance", TillerRecolorLuminance),
-    ("recolor intensity", TillerRecolorIntensity),
-    ("brightness", TillerBrightness),
-    ("color grid", TillerColorGrid),
-    ("qr code", TillerQRCode),
-)
+HINTS = (*hints_lines.HINTS, *hints_tone.HINTS, ("qr_code", qr.TillerQRCode))
 
 
 def _inputs(node: type[io.ComfyNode]) -> list[Any]:

@@ -196,4 +196,13 @@ class TillerLineArtStandard(io.ComfyNode):
         )
 
 
-NODES = (TillerCanny, TillerThreshold, TillerScribble, TillerScribbleXDoG, TillerLineArtStandard)
+HINTS = (
+    ("canny", TillerCanny),
+    ("lineart_standard", TillerLineArtStandard),
+    ("scribble", TillerScribble),
+    ("scribble_xdog", TillerScribbleXDoG),
+    ("threshold", TillerThreshold),
+)
+"""Name in the all-in-one node -> its node. TillerHint is made from these lists."""
+
+NODES = tuple(node for _, node in HINTS)

@@ -234,13 +234,16 @@ class TillerColorGrid(io.ComfyNode):
         return io.NodeOutput(tone.color_grid(image, resolution, report_images()))
 
 
-NODES = (
-    TillerInvert,
-    TillerShuffle,
-    TillerTileResample,
-    TillerBlur,
-    TillerRecolorLuminance,
-    TillerRecolorIntensity,
-    TillerBrightness,
-    TillerColorGrid,
+HINTS = (
+    ("invert", TillerInvert),
+    ("shuffle", TillerShuffle),
+    ("tile_resample", TillerTileResample),
+    ("blur", TillerBlur),
+    ("recolor_luminance", TillerRecolorLuminance),
+    ("recolor_intensity", TillerRecolorIntensity),
+    ("brightness", TillerBrightness),
+    ("color_grid", TillerColorGrid),
 )
+"""Name in the all-in-one node -> its node. TillerHint is made from these lists."""
+
+NODES = tuple(node for _, node in HINTS)

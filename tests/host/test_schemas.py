@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+
 from devtools import locales
 from devtools.locales import ROOT, load_pack
 

@@ -4,6 +4,7 @@ import copy
 import json
 
 import pytest
+
 from devtools.models import LOADERS, made_small
 from devtools.workflow_form import PAGE_ONLY, WORKFLOWS, shipped, to_api
 

@@ -1,0 +1,56 @@
+"""Feeds any node of the pack in the real server: which test node or loader goes into which socket.
+
+A node with sockets of a type that is not listed here needs one line here, and nothing else.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tiller.tests.host.client import Graph, HostServer, Node
+
+TEXT = "https://example.org/tiller"
+SOURCES: dict[str, Callable[["Feeder"], Any]] = {
+    "IMAGE": lambda feeder: feeder.picture[0],
+    "MASK": lambda feeder: feeder.picture[1],
+    "CONDITIONING": lambda feeder: feeder.graph.add("TestConditioning", seed=feeder.count())[0],
+    "CONTROL_NET": lambda feeder: feeder.graph.add(
+        "ControlNetLoader", control_net_name="tiller_standin_control_sd15.safetensors"
+    )[0],
+    "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
+    "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
+}
+LEFT_OPEN = frozenset({"VAE"})
+"""Optional sockets that only some files need."""
+
+
+class Feeder:
+    """Builds the graph of one node with everything that it needs."""
+
+    def __init__(self, server: HostServer, **picture: Any) -> None:
+        self.server, self.graph = server, Graph()
+        self.picture = self.graph.add("TestImage", **{"width": 64, "height": 64, **picture})
+        self._count = 0
+
+    def count(self) -> int:
+        self._count += 1
+        return self._count
+
+    def node(self, name: str, **changes: Any) -> Node:
+        """Add the node with its default widgets and something in every socket."""
+        inputs = self.server.defaults(name)
+        for group in ("required", "optional"):
+            for socket, (kind, *rest) in self.server.object_info[name]["input"].get(group, {}).items():
+                if kind == "COMFY_AUTOGROW_V3":
+                    inner = next(iter(rest[0]["template"]["input"]["required"].values()))[0]
+                    prefix = rest[0]["template"]["prefix"]
+                    inputs |= {f"{socket}.{prefix}{i}": SOURCES[inner](self) for i in range(2)}
+                elif kind in SOURCES:
+                    inputs[socket] = SOURCES[kind](self)
+                elif kind == "STRING" and socket == "text":
+                    inputs[socket] = TEXT
+        return self.graph.add(name, **{**inputs, **changes})
+
+    def probes(self, name: str, node: Node) -> list[Node]:
+        """A probe on every output of the node."""
+        outputs = self.server.object_info[name]["output"]
+        return [self.graph.add("TestProbe", value=node[i]) for i in range(len(outputs))]
