@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiller.adapters.control.unit import ControlUnit
 from tiller.tests.host import inprocess as real
 from tiller.tests.host.test_control_kinds import adapter, latent_net, lora
 
@@ -62,9 +63,10 @@ def test_a_net_that_reads_through_a_vae_needs_one_when_it_is_applied():
     net, _ = latent_net()
     with pytest.raises(ValueError, match=r"reads the hint through a VAE, but no VAE\. Connect the VAE"):
         real.tiller_apply(positive, negative, net, image)
-    unit = real.tiller_unit(net, image)
+    with pytest.raises(ValueError, match="Control Unit got a control net that reads"):
+        real.tiller_unit(net, image)
     with pytest.raises(ValueError, match="Apply Control Units got a control net that reads"):
-        real.tiller_apply_units(positive, negative, [unit])
+        real.tiller_apply_units(positive, negative, [ControlUnit(net, image)])
 
 
 @pytest.mark.parametrize("thing", [None, "control.safetensors", torch.zeros(1)])
