@@ -10,7 +10,6 @@ def image_input() -> io.Image.Input:
     """The picture, a batch of any size."""
     return io.Image.Input(
         "image",
-        display_name="image",
         tooltip="The picture or batch to make the hint from. Gray and transparent pictures work too; "
         "transparency is laid over white.",
     )

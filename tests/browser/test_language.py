@@ -60,7 +60,7 @@ def test_every_node_and_slot_is_named_in_the_page_language(
         for combo, option in choices(info):
             comfy.call("set", node["id"], combo, option)
             wrong += wrong_names(comfy.nodes()[node["id"]], words[name])
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_tooltips_appear_in_the_page_language(comfy: ComfyPage, words: dict[str, Any]) -> None:
@@ -79,4 +79,4 @@ def test_the_page_knows_every_text(comfy: ComfyPage, words: dict[str, Any]) -> N
         for key in ("display_name", "description")
         if (shown := comfy.call("text", f"nodeDefs.{name}.{key}")) != entry[key]
     ]
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
