@@ -204,9 +204,11 @@ class _Batch:
         target = self._slot(index, levels.shape[:2])
         values = np.arange(256, dtype=np.float32)[None] / np.float32(255.0)
         if levels.ndim == 2:
-            target[...] = cv2.cvtColor(cv2.LUT(levels, values), cv2.COLOR_GRAY2RGB, target)
+            written = cv2.cvtColor(cv2.LUT(levels, values), cv2.COLOR_GRAY2RGB, target)
         else:
-            target[...] = cv2.LUT(levels, values, target)
+            written = cv2.LUT(levels, values, target)
+        if written is not target:
+            target[...] = written
 
     def image(self) -> torch.Tensor:
         """IMAGE (B,H,W,3) float32 over the memory of this batch."""

@@ -26,7 +26,8 @@ def canny(
 
     `cv2.Canny` on the three 8-bit channels at the working size: aperture 3, L1 gradient, the strongest
     channel of each pixel. `low` and `high` are gradient levels 1..255; the smaller one is the lower. The
-    picture is not padded, so that the border equals `cv2.Canny` at every size.
+    picture is not padded, so that the border equals `cv2.Canny` at every size. The gradients are handed to
+    it ready-made, which gives the same edges in about half the time.
 
     Raises:
         ValueError: for an image that is empty, not finite, or of another shape.
@@ -37,9 +38,9 @@ def canny(
     import cv2
 
     def one(picture: np.ndarray, _: int) -> np.ndarray:
-        return cv2.Canny(resize_short_side(picture, resolution), low, high)
+        return cv2.Canny(*_strongest_gradient(resize_short_side(picture, resolution)), low, high)
 
-    return hint_of(image, one, on_image, threads=False)
+    return hint_of(image, one, on_image)
 
 
 def threshold(
@@ -168,3 +169,23 @@ def _least_channel(array: np.ndarray) -> np.ndarray:
 
     red, green, blue = cv2.split(array)
     return cv2.min(cv2.min(red, green, red), blue, red)
+
+
+def _strongest_gradient(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(H,W,3) uint8 -> x and y derivative (H,W) int16 of each pixel's channel of largest |x| + |y|.
+
+    Of equal channels the first one counts, as in `cv2.Canny`.
+    """
+    import cv2
+
+    def derivatives(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        across = cv2.Sobel(channel, cv2.CV_16S, 1, 0, ksize=3, borderType=cv2.BORDER_REPLICATE)
+        down = cv2.Sobel(channel, cv2.CV_16S, 0, 1, ksize=3, borderType=cv2.BORDER_REPLICATE)
+        return across, down, np.abs(across) + np.abs(down)
+
+    best, *others = map(derivatives, cv2.split(picture))
+    for other in others:
+        stronger = (other[2] > best[2]).view(np.uint8)
+        for mine, theirs in zip(best, other, strict=True):
+            cv2.copyTo(theirs, stronger, mine)
+    return best[0], best[1]
