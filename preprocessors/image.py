@@ -7,7 +7,7 @@ RGB arrays, because the annotators' constants are defined on 8-bit values.
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from threading import Lock, local
 from typing import NamedTuple
 
 import numpy as np
@@ -187,6 +187,20 @@ def map_images(
 
     _each(one, len(array), on_image, threads=True)
     return np.stack([result for result in results if result is not None])
+
+
+class Scratch(local):
+    """Working planes that each thread keeps during one call: fresh memory costs more than the work in it."""
+
+    def __init__(self) -> None:
+        self._planes: dict[str, np.ndarray] = {}
+
+    def plane(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The thread's float32 array of this name and shape; holds whatever was left in it."""
+        kept = self._planes.get(name)
+        if kept is None or kept.shape != shape:
+            kept = self._planes[name] = np.empty(shape, np.float32)
+        return kept
 
 
 class _Batch:

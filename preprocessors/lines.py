@@ -7,7 +7,7 @@ where it has them) and Fannovel16/comfyui_controlnet_aux, level for level.
 import numpy as np
 import torch
 
-from .image import OnImage, check_image, hint_of, pad_to_multiple, resize_short_side
+from .image import OnImage, Scratch, check_image, hint_of, pad_to_multiple, resize_short_side
 
 SCRIBBLE_LEVEL = 127
 XDOG_SIGMAS = (0.5, 5.0)
@@ -113,13 +113,20 @@ def scribble_xdog(
     response = 255 - np.arange(256, dtype=np.uint8)
     table = np.where(2 * response > level, 255, 0).astype(np.uint8)
 
+    scratch = Scratch()
+
     def one(picture: np.ndarray, _: int) -> np.ndarray:
         padded = pad_to_multiple(resize_short_side(picture, resolution))
-        values = padded.array.astype(np.float32)
-        fine, coarse = (cv2.GaussianBlur(values, (0, 0), sigma) for sigma in XDOG_SIGMAS)
-        difference = padded.crop(_least_channel(cv2.subtract(coarse, fine, coarse)))
-        inverse = np.float32(255.0) - difference
-        return cv2.LUT(inverse.clip(0, 255, out=inverse).astype(np.uint8), table)
+        names = ("values", "fine", "coarse", "least")
+        values, fine, coarse, least = (scratch.plane(name, padded.array.shape[:2]) for name in names)
+        least.fill(np.inf)
+        for channel in cv2.split(padded.array):
+            np.copyto(values, channel)
+            cv2.GaussianBlur(values, (0, 0), XDOG_SIGMAS[0], fine)
+            cv2.GaussianBlur(values, (0, 0), XDOG_SIGMAS[1], coarse)
+            cv2.min(least, cv2.subtract(coarse, fine, coarse), least)
+        inverse = np.subtract(np.float32(255.0), least, out=least).clip(0, 255, out=least)
+        return cv2.LUT(padded.crop(inverse).astype(np.uint8), table)
 
     return hint_of(image, one, on_image)
 
