@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ LOADERS: dict[str, tuple[str, str]] = {
 }
 """Loader node -> its input that names a file, and the models folder that file lies in."""
 
+LATENT = "EmptyLatentImage"
 SIZES = {"SD1.5": 512, "SDXL": 1024}
 STEPS = 20
 STANDIN_FAMILIES = {"xl": "sdxl", "flux": "flux"}
@@ -118,17 +119,23 @@ def with_models(prompt: Prompt, chosen: Chosen) -> Prompt:
     """The recipe with the user's files, the size of their family, and a full number of steps."""
     names = {"checkpoints": chosen.checkpoint.path.name, "controlnet": chosen.control.path.name}
     size = SIZES[chosen.checkpoint.family]
-    return _patched(prompt, names, {"width": size, "height": size}, STEPS)
+    return _patched(prompt, names, {"width": size, "height": size}, STEPS, (LATENT, "TillerPixelPerfect"))
 
 
-def _patched(prompt: Prompt, names: dict[str, str], size: dict[str, int], steps: int) -> Prompt:
+def _patched(
+    prompt: Prompt,
+    names: dict[str, str],
+    size: dict[str, int],
+    steps: int,
+    sized: Collection[str] = (LATENT,),
+) -> Prompt:
     patched: Prompt = {}
     for node_id, node in prompt.items():
         inputs = dict(node["inputs"])
         if node["class_type"] in LOADERS:
             key, folder = LOADERS[node["class_type"]]
             inputs[key] = names.get(folder, inputs[key])
-        if node["class_type"] == "EmptyLatentImage":
+        if node["class_type"] in sized:
             inputs |= size
         if node["class_type"] in ("KSampler", "KSamplerAdvanced"):
             inputs["steps"] = steps

@@ -49,6 +49,13 @@ class Graph:
     def __init__(self) -> None:
         self.prompt: Prompt = {}
 
+    @classmethod
+    def of(cls, prompt: Prompt) -> Graph:
+        """A graph over a prompt in API form, such as a shipped recipe."""
+        graph = cls()
+        graph.prompt = prompt
+        return graph
+
     def add(self, class_type: str, **inputs: Any) -> Node:
         node = Node(len(self.prompt) + 1)
         self.prompt[str(node)] = {"class_type": class_type, "inputs": inputs, "_meta": {"title": class_type}}

@@ -73,3 +73,20 @@ def test_categories_have_names_in_both_languages():
     for language in ("en", "zh"):
         stored = json.loads((ROOT / f"locales/{language}/main.json").read_text(encoding="utf-8"))
         assert set(stored["nodeCategories"]) == parts
+
+
+def shape_of(schema):
+    """What saved graphs depend on: ids and types of inputs, in order, and the types of outputs."""
+    inputs = {key: entry.get_io_type() for key, entry in locales.walk_inputs(schema.inputs)}
+    return {"inputs": inputs, "outputs": [output.io_type for output in schema.outputs]}
+
+
+def test_released_ids_stay():
+    """`tests/host/released_schemas.json` only ever grows; at a release, add what is new to it."""
+    released = json.loads((ROOT / "tests/host/released_schemas.json").read_text(encoding="utf-8"))
+    now = {name: shape_of(node.define_schema()) for name, node in NODES.items()}
+    for name, shape in released.items():
+        assert name in now, f"{name} was released and is gone"
+        assert now[name]["outputs"][: len(shape["outputs"])] == shape["outputs"], name
+        lost = {key: kind for key, kind in shape["inputs"].items() if now[name]["inputs"].get(key) != kind}
+        assert not lost, f"{name}: released inputs are gone or of another type"

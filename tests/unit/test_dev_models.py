@@ -65,6 +65,7 @@ def test_sdxl_gets_its_own_size(tmp_path):
     assert patched["2"]["inputs"]["control_net_name"] == "two.safetensors"
     assert patched["3"]["inputs"] == {"width": 1024, "height": 1024, "batch_size": 1}
     assert patched["4"]["inputs"]["steps"] == models.STEPS
+    assert patched["5"]["inputs"] == {"width": 1024, "height": 1024}
     assert RECIPE["4"]["inputs"]["steps"] == 7
 
 
@@ -102,7 +103,15 @@ RECIPE = {
     "2": {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "control_canny.safetensors"}},
     "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 512, "batch_size": 1}},
     "4": {"class_type": "KSampler", "inputs": {"steps": 7, "model": ["1", 0]}},
+    "5": {"class_type": "TillerPixelPerfect", "inputs": {"width": 512, "height": 512}},
 }
+
+
+def test_stand_ins_sample_small_but_the_hints_keep_their_size():
+    small = models.made_small(RECIPE, size=128, steps=2)
+    assert small["3"]["inputs"]["width"] == small["3"]["inputs"]["height"] == 128
+    assert small["4"]["inputs"]["steps"] == 2
+    assert small["5"] == RECIPE["5"]
 
 
 def test_every_name_in_the_recipes_gets_a_stand_in_of_its_family():
