@@ -40,6 +40,11 @@ def takes_picture(server, name):
     )
 
 
+def own_size(server, name):
+    """The change that makes a node work at the picture's own size; without it, small ones are enlarged."""
+    return {widget: 0 for widget in server.defaults(name) if widget.split(".")[-1] == "resolution"}
+
+
 def test_the_server_offers_exactly_the_documented_nodes(server):
     assert sorted(server.pack_nodes) == NAMES
 
@@ -52,7 +57,7 @@ def test_every_socket_can_be_fed(server, name):
 
 @EVERY_NODE
 def test_runs_then_is_cached_then_runs_for_a_changed_input(server, name):
-    feeder, node, _, first = run(server, name, seed=101)
+    feeder, node, probes, first = run(server, name, seed=101)
     assert first.ok, first.errors
     again = server.run(feeder.graph)
     assert again.ok
@@ -63,6 +68,10 @@ def test_runs_then_is_cached_then_runs_for_a_changed_input(server, name):
         changed = server.run(feeder.graph.change(node, text=TEXT + "/changed"))
     assert changed.ok, changed.errors
     assert str(node) in changed.executed
+    for before, after in zip(
+        images(server, name, probes, first), images(server, name, probes, changed), strict=True
+    ):
+        assert not np.array_equal(before, after), "the first picture is still there"
 
 
 @EVERY_NODE
@@ -79,13 +88,14 @@ def test_the_same_graph_gives_the_same_numbers_after_the_cache_is_cleared(server
 @EVERY_NODE
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (65, 33), (7, 130)], ids=["1x1", "65x33", "7x130"])
 def test_odd_sizes_run_and_stay_in_range(server, name, width, height):
-    _, _, probes, result = run(server, name, width=width, height=height)
-    assert result.ok, result.errors
-    for image in images(server, name, probes, result):
-        assert image.ndim == 4
-        assert np.isfinite(image).all()
-        assert image.min() >= 0
-        assert image.max() <= 1
+    for changes in ({}, own_size(server, name)):
+        _, _, probes, result = run(server, name, changes, width=width, height=height)
+        assert result.ok, result.errors
+        for image in images(server, name, probes, result):
+            assert image.ndim == 4
+            assert np.isfinite(image).all()
+            assert image.min() >= 0
+            assert image.max() <= 1
 
 
 @EVERY_NODE
