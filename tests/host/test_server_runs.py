@@ -107,6 +107,10 @@ def test_a_run_that_takes_too_long_is_interrupted(server):
     graph.add("TestProbe", value=graph.add("TestSlow", value=graph.add("TestImage")[0], seconds=60.0)[0])
     with pytest.raises(TimeoutError, match="2 s"):
         server.run(graph, timeout=2)
+    start, after = time.monotonic(), Graph()
+    after.add("TestProbe", value=after.add("TestImage")[0])
+    assert server.run(after).ok
+    assert time.monotonic() - start < 10
 
 
 def test_progress_is_told_step_by_step(server):
