@@ -7,22 +7,18 @@ such hint, the formula of sd-webui-controlnet is restated here. The two sides ta
 
 from __future__ import annotations
 
-import importlib
 import os
 import statistics
-import sys
 import time
-import types
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2  # noqa: TID253
 import numpy as np
 import torch
+from _pack import maths
 
-ROOT = Path(__file__).resolve().parent.parent
 SIDE, COUNT, ROUNDS = 768, 8, 9
 GOALS = {"canny": 2.0, "scribble xdog": 3.0, "shuffle": 2.0}
 CONTROLNET_AUX = "controlnet-aux"
@@ -109,7 +105,7 @@ def color_grid(array: np.ndarray) -> np.ndarray:
 
 
 def pairs() -> list[Pair]:
-    lines, tone = hints("lines"), hints("tone")
+    lines, tone = maths("lines"), maths("tone")
     from controlnet_aux import CannyDetector, ContentShuffleDetector, LineartStandardDetector
 
     edges, strokes, shuffled = CannyDetector(), LineartStandardDetector(), ContentShuffleDetector()
@@ -124,7 +120,7 @@ def pairs() -> list[Pair]:
         Pair("scribble xdog", lambda image: lines.scribble_xdog(image, resolution=SIDE), xdog, FORMULA),
         Pair(
             "shuffle",
-            lambda image: hints("shuffle").shuffle(image, 0, SIDE),
+            lambda image: maths("shuffle").shuffle(image, 0, SIDE),
             lambda array: shuffled(array, image_resolution=SIDE, **aux),
             CONTROLNET_AUX,
         ),
@@ -169,15 +165,6 @@ def pairs() -> list[Pair]:
         ),
         Pair("color grid", lambda image: tone.color_grid(image, SIDE), color_grid, FORMULA),
     ]
-
-
-def hints(name: str) -> Any:
-    """The pack's module `preprocessors/<name>.py`, without the host."""
-    if "tiller" not in sys.modules:
-        package = types.ModuleType("tiller")
-        package.__path__ = [str(ROOT)]
-        sys.modules["tiller"] = package
-    return importlib.import_module(f"tiller.preprocessors.{name}")
 
 
 def seconds(work: Callable[[], torch.Tensor]) -> float:
