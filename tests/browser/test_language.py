@@ -74,7 +74,7 @@ def test_tooltips_appear_in_the_page_language(comfy: ComfyPage, words: dict[str,
 def test_the_page_knows_every_text(comfy: ComfyPage, words: dict[str, Any]) -> None:
     """Texts survive the page's message compiler, for which @ { } | have a meaning."""
     wrong = [
-        (name, key, shown)
+        f"{name}.{key}: {shown}"
         for name, entry in words.items()
         for key in ("display_name", "description")
         if (shown := comfy.call("text", f"nodeDefs.{name}.{key}")) != entry[key]
