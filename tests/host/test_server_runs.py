@@ -105,9 +105,9 @@ def test_an_unknown_node_is_refused_by_name(server):
 def test_a_run_that_takes_too_long_is_interrupted(server):
     graph = Graph()
     graph.add("TestProbe", value=graph.add("TestSlow", value=graph.add("TestImage")[0], seconds=60.0)[0])
+    start, after = time.monotonic(), Graph()
     with pytest.raises(TimeoutError, match="2 s"):
         server.run(graph, timeout=2)
-    start, after = time.monotonic(), Graph()
     after.add("TestProbe", value=after.add("TestImage")[0])
     assert server.run(after).ok
     assert time.monotonic() - start < 10
