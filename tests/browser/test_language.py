@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,15 @@ def wrong_names(node: dict[str, Any], entry: dict[str, Any]) -> list[str]:
     ]
 
 
+def texts(entry: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """(key as the page knows it, text) of every text of a locale entry."""
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            yield from texts(value, f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}", value
+
+
 def test_every_node_and_slot_is_named_in_the_page_language(
     comfy: ComfyPage, words: dict[str, Any], object_info: dict[str, Any]
 ) -> None:
@@ -73,10 +83,9 @@ def test_tooltips_appear_in_the_page_language(comfy: ComfyPage, words: dict[str,
 
 def test_the_page_knows_every_text(comfy: ComfyPage, words: dict[str, Any]) -> None:
     """Texts survive the page's message compiler, for which @ { } | have a meaning."""
-    wrong = [
-        f"{name}.{key}: {shown}"
-        for name, entry in words.items()
-        for key in ("display_name", "description")
-        if (shown := comfy.call("text", f"nodeDefs.{name}.{key}")) != entry[key]
-    ]
+    wrong = []
+    for key, said in texts(words, "nodeDefs"):
+        shown = comfy.call("text", key)
+        if shown != said:
+            wrong.append(f"{key}: {shown}")
     assert not wrong, "\n".join(wrong)
