@@ -122,7 +122,7 @@ def blur(
     def one(picture: np.ndarray, _: int) -> np.ndarray:
         return cv2.GaussianBlur(resize_short_side(picture, resolution), (0, 0), sigma)
 
-    return hint_of(image, one, on_image, threads=False)
+    return hint_of(image, one, on_image)
 
 
 def tile_resample(image: torch.Tensor, rate: float = 1.0, on_image: OnImage | None = None) -> torch.Tensor:
@@ -147,7 +147,7 @@ def tile_resample(image: torch.Tensor, rate: float = 1.0, on_image: OnImage | No
             return picture
         return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
-    return hint_of(image, one, on_image)
+    return hint_of(image, one, on_image, threads=False)
 
 
 def color_grid(image: torch.Tensor, resolution: int = 512, on_image: OnImage | None = None) -> torch.Tensor:
