@@ -1,6 +1,5 @@
 """Hints that carry tone or colour instead of lines: inversion, luminance, blur, tiles, colour grid."""
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
@@ -96,12 +95,12 @@ def brightness(
         )
     import cv2
 
-    convert: Callable[[np.ndarray], np.ndarray]
-    if scale == "luma":
-        convert = lambda picture: cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)  # noqa: E731
-    else:
-        convert = lambda picture: cv2.extractChannel(cv2.cvtColor(picture, cv2.COLOR_RGB2LAB), 0)  # noqa: E731
-    return hint_of(image, lambda picture, _: convert(picture), on_image)
+    def one(picture: np.ndarray, _: int) -> np.ndarray:
+        if scale == "luma":
+            return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        return cv2.extractChannel(cv2.cvtColor(picture, cv2.COLOR_RGB2LAB), 0)
+
+    return hint_of(image, one, on_image)
 
 
 def blur(
