@@ -1,0 +1,1 @@
+"""People's poses: key points read, written, drawn, and found in pictures."""
