@@ -1,0 +1,1 @@
+"""The annotators' networks: plain torch, parameters named as in the published files."""
