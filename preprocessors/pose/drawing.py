@@ -1,6 +1,7 @@
 """Poses drawn as control nets learnt them: limbs and joints of the body, hands and faces on black."""
 
 import colorsys
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +47,8 @@ def draw_poses(frames: Sequence[Frame], drawing: Drawing = Drawing(), resolution
     """Frames of one size -> IMAGE (B,h,w,3) RGB 0..1 with the poses on black.
 
     `resolution` is the length of the shorter side at which they are drawn, 0 the canvas' own size; limbs
-    and dots are equally thick at every size, unless `drawing.scale_limbs`.
+    and dots are equally thick at every size, unless `drawing.scale_limbs`. A picture with nobody in it is
+    black, and the log says so.
 
     Raises:
         ValueError: for frames of different sizes, none at all, or more than 2^27 pixels.
@@ -66,6 +68,11 @@ def draw_poses(frames: Sequence[Frame], drawing: Drawing = Drawing(), resolution
         raise ValueError(
             f"Drawing poses needs at most {MAX_PIXELS * 4} pixels in all, got {len(frames)} of {width} x "
             f"{height}. Draw fewer pictures at once, or lower the resolution."
+        )
+    empty = [str(index) for index, frame in enumerate(frames) if not frame.people]
+    if empty:
+        logging.getLogger("tiller").warning(
+            "Nobody in picture %s of %d (counted from 0): its pose is black.", ", ".join(empty), len(frames)
         )
     return from_uint8(np.stack([draw_frame(_resized(frame, height, width), drawing) for frame in frames]))
 
@@ -101,7 +108,7 @@ def _draw_body(canvas: np.ndarray, points: Points, half_width: int) -> None:
         center = int((one.x + other.x) / 2), int((one.y + other.y) / 2)
         axes = int((down**2 + across**2) ** 0.5 / 2), half_width
         outline = cv2.ellipse2Poly(center, axes, int(math.degrees(math.atan2(down, across))), 0, 360, 1)
-        cv2.fillConvexPoly(canvas, outline, [int(level * LIMB_LEVEL) for level in color])
+        cv2.fillConvexPoly(canvas, np.array(outline), [int(level * LIMB_LEVEL) for level in color])
     for point, color in zip(points, COLORS, strict=True):
         if point is not None:
             cv2.circle(canvas, _pixel(point), JOINT_RADIUS, color, thickness=-1)

@@ -9,8 +9,9 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from ..image import MAX_PIXELS
 
@@ -120,6 +121,20 @@ def read_json(text: str, min_score: float = MIN_SCORE) -> tuple[Frame, ...]:
             "bracket to the last."
         ) from error
     return read_keypoints(value, min_score)
+
+
+def read_either(keypoints: object, text: str, min_score: float = MIN_SCORE) -> tuple[Frame, ...]:
+    """POSE_KEYPOINT or JSON text, whichever is there -> frames, as `read_keypoints` gives them.
+
+    Raises:
+        ValueError: for both, for neither (None and a blank text), or for something else.
+    """
+    if (keypoints is None) == (not text.strip()):
+        raise ValueError(
+            f"Key points need a connection or JSON text, got {'neither' if keypoints is None else 'both'}. "
+            "Connect a POSE_KEYPOINT output and leave the text empty, or paste the text alone."
+        )
+    return read_json(text, min_score) if keypoints is None else read_keypoints(keypoints, min_score)
 
 
 def write_keypoints(frames: Iterable[Frame], writing: Writing = Writing()) -> list[dict[str, Any]]:
@@ -264,7 +279,9 @@ def _is_size(value: object) -> bool:
 
 def _is_coordinate(value: object) -> bool:
     """Whether it is a number, NumPy's included, that is finite and near enough to be drawn."""
-    return isinstance(value, Real) and not isinstance(value, bool) and -FARTHEST <= value <= FARTHEST
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return bool(-FARTHEST <= value <= FARTHEST)
 
 
 def _named(value: object) -> str:

@@ -111,9 +111,10 @@ def test_drawing_at_another_resolution_moves_the_points_and_keeps_the_strokes():
     assert draw_poses([small]).shape == (1, 140, 100, 3)
 
 
-def test_frames_are_a_batch_and_nobody_is_black():
+def test_frames_are_a_batch_and_nobody_is_black_with_one_line_in_the_log(caplog):
     frames = [Frame((standing(),), 140, 100), Frame((), 140, 100)]
     batch = draw_poses(frames)
+    assert caplog.messages == ["Nobody in picture 1 of 2 (counted from 0): its pose is black."]
     assert batch.shape == (2, 140, 100, 3)
     assert batch[0].max() == 1.0
     assert not batch[1].any()

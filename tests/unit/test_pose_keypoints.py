@@ -10,6 +10,7 @@ from tiller.preprocessors.pose.keypoints import (
     Person,
     Writing,
     hands_by_wrist,
+    read_either,
     read_json,
     read_keypoints,
     write_json,
@@ -184,3 +185,12 @@ def test_text_that_is_no_json_is_refused(text):
 def test_an_unknown_unit_is_refused():
     with pytest.raises(ValueError, match="written in pixels or fractions, got 'inches'"):
         write_keypoints([Frame((), 8, 8)], Writing("inches"))
+
+
+def test_either_a_connection_or_a_text_is_read():
+    value = [entry([{"pose_keypoints_2d": body((50, 20, 1))}])]
+    assert read_either(value, " ") == read_either(None, json.dumps(value)) == read_keypoints(value)
+    with pytest.raises(ValueError, match=r"need a connection or JSON text, got both\. Connect"):
+        read_either(value, json.dumps(value))
+    with pytest.raises(ValueError, match="got neither"):
+        read_either(None, " \n")
