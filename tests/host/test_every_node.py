@@ -36,7 +36,8 @@ def images(server, name, probes, result):
 
 def takes_picture(server, name):
     return any(
-        kind in ("IMAGE", "TILLER_CONTROL_UNIT", "COMFY_AUTOGROW_V3") for _, kind in sockets(server, name)
+        kind in ("IMAGE", "POSE_KEYPOINT", "TILLER_CONTROL_UNIT", "COMFY_AUTOGROW_V3")
+        for _, kind in sockets(server, name)
     )
 
 

@@ -173,6 +173,32 @@ class TestProbe(io.ComfyNode):
         return io.NodeOutput(ui={"probe": [_described(value)]})
 
 
+class TestPose(io.ComfyNode):
+    """POSE_KEYPOINT of one person per picture, whose points follow the picture's values."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestPose",
+            display_name="Test pose",
+            category="Test",
+            inputs=[io.Image.Input("image")],
+            outputs=[io.Custom("POSE_KEYPOINT").Output()],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor) -> io.NodeOutput:
+        height, width = image.shape[1:3]
+        frames = []
+        for picture in image:
+            values = picture[height // 2].flatten().tolist() if picture.numel() else [0.0]
+            points = [values[i % len(values)] if i % 3 < 2 else 1.0 for i in range(54)]
+            points[0] = float(picture[height // 2, width // 2, 0]) if picture.numel() else 0.0
+            people = [{"pose_keypoints_2d": points}]
+            frames.append({"people": people, "canvas_width": width, "canvas_height": height})
+        return io.NodeOutput(frames)
+
+
 class TestModules(io.ComfyNode):
     """Tells which of the named modules the server process has imported."""
 
@@ -193,5 +219,5 @@ class TestModules(io.ComfyNode):
 
 
 NODE_CLASS_MAPPINGS = {
-    node.__name__: node for node in (TestImage, TestSlow, TestConditioning, TestProbe, TestModules)
+    node.__name__: node for node in (TestImage, TestSlow, TestConditioning, TestProbe, TestPose, TestModules)
 }
