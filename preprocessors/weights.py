@@ -161,10 +161,10 @@ def check_annotator(shapes: Shapes, needed: Shapes, file: WeightFile, name: str)
             f"{again}"
         ) from None
     if file.key not in found:
-        other = WEIGHT_FILES[found[0]]
+        holds = " or ".join(f"{WEIGHT_FILES[key].title} ({WEIGHT_FILES[key].names[0]})" for key in found)
         raise UnknownWeightsError(
-            f"{file.title} needs weights like those of {file.names[0]}, got {name}, which holds "
-            f"{other.title} ({other.names[0]}). {again}"
+            f"{file.title} needs weights like those of {file.names[0]}, got {name}, which holds {holds}. "
+            f"{again}"
         )
     wrong = sorted(key for key in needed if shapes.get(key) != needed[key] and not _made_anew(key))
     if wrong:

@@ -7,6 +7,7 @@ from tiller.preprocessors.weights import (
     WEIGHT_FILES,
     check_annotator,
     identify_annotator,
+    shapes_of,
     state_of,
 )
 from tiller.tests.unit.annotators import SHAPES, listing
@@ -45,14 +46,12 @@ def test_a_signature_names_tensors_of_the_listing(key):
 
 
 @every_file
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_wrapped_and_prefixed_tensors_are_found(key, wrap, prefix):
+def test_prefixed_and_wrapped_tensors_are_found(key, prefix):
     file = WEIGHT_FILES[key]
-    if wrap({}) and "state_dict" not in file.unwrap:
-        pytest.skip(f"{key} is published plain; the host's loader unwraps state_dict itself")
-    state = state_of(wrap({prefix + name: tensor for name, tensor in empty_state(key).items()}), file)
-    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == listing(key)
+    plain = {prefix + name: tensor for name, tensor in empty_state(key).items()}
+    for loaded in (plain, *({wrapper: plain, "epoch": 3} for wrapper in file.unwrap)):
+        assert shapes_of(state_of(loaded, file)) == listing(key)
 
 
 def test_a_prefix_of_some_keys_stays():
@@ -80,6 +79,15 @@ def test_another_annotators_file_is_named(key):
     assert said.startswith("HED needs weights like those of ControlNetHED.pth, got file.pth, which holds ")
     assert WEIGHT_FILES[key].names[0] in said or WEIGHT_FILES[SAME[key]].names[0] in said
     assert said.endswith("or choose another file in weights.")
+
+
+@pytest.mark.parametrize("key", SAME)
+def test_line_art_passes_as_either_and_is_named_as_either(key):
+    """Fine or coarse lies in the numbers alone, so the contents cannot say which one a file is."""
+    check_annotator(listing(SAME[key]), listing(key), WEIGHT_FILES[key], "file.pth")
+    both = r"which holds Realistic line art \(sk_model\.pth\) or Coarse line art \(sk_model2\.pth\)\. Get"
+    with pytest.raises(UnknownWeightsError, match=both):
+        check_annotator(listing(key), listing("hed"), WEIGHT_FILES["hed"], "file.pth")
 
 
 def test_a_control_net_is_named():
