@@ -67,6 +67,10 @@ class Places:
         return self.dev / "standins"
 
     @property
+    def default_model(self) -> Path:
+        return self.dev / "default_model"
+
+    @property
     def stamp(self) -> Path:
         return self.dev / "environment.json"
 

@@ -1,16 +1,19 @@
-"""Models: the user's own, found by their keys, or small random stand-ins under the names that recipes use."""
+"""Models: the user's own, found by their keys, or small ones of ours under the names that recipes use."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from . import standins
+from default_model import files
+
+from . import default_model, standins
 from .client import Prompt
 from .environment import ROOT, Environment
 from .links import link_file
@@ -28,6 +31,12 @@ LATENT = "EmptyLatentImage"
 SIZES = {"SD1.5": 512, "SDXL": 1024}
 STEPS = 20
 STANDIN_FAMILIES = {"xl": "sdxl", "flux": "flux"}
+CONTROL_WORDS = {
+    "lines": ("canny", "lineart", "scribble", "softedge", "hed", "mlsd"),
+    "brightness": ("brightness", "illumination", "qrcode"),
+}
+"""Control net of the default model -> words in the names of those (SD1.5) that it is used in place of."""
+
 UNREADABLE = {".ckpt", ".pt", ".pth", ".bin"}
 
 
@@ -103,7 +112,7 @@ def choose(folder: Path) -> Chosen:
     listing = "; ".join(seen[:20]) + (f"; and {len(seen) - 20} more" if len(seen) > 20 else "")
     raise Trouble(
         f"A checkpoint of SD1.5 or SDXL and a control net of the same family are needed, {folder} has: "
-        f"{listing or 'no model files'}. Add what is missing, or leave --models out for small stand-ins."
+        f"{listing or 'no model files'}. Add what is missing, or leave --models out for the toy model."
     )
 
 
@@ -144,7 +153,7 @@ def _patched(
 
 
 def made_small(prompt: Prompt, size: int = 192, steps: int = 4) -> Prompt:
-    """The recipe at a size and number of steps that suit stand-ins."""
+    """The recipe at a size and number of steps that suit a test."""
     return _patched(prompt, {}, {"width": size, "height": size}, steps)
 
 
@@ -160,10 +169,21 @@ def wanted_files(prompts: Iterable[Prompt]) -> set[tuple[str, str]]:
     return files
 
 
-def _standin_for(folder: str, name: str) -> str:
+def substitute(folder: str, name: str) -> str:
+    """The file of ours (below a models folder) that is used in place of the one named.
+
+    The default model takes the places of SD1.5 checkpoints and of those control nets that it has learned;
+    everything else is a random stand-in of the family that the name tells.
+    """
     low = name.lower()
     family = next((value for sign, value in STANDIN_FAMILIES.items() if sign in low), "sd15")
-    return f"tiller_standin_{'control_' if folder == 'controlnet' else ''}{family}"
+    if family == "sd15" and folder == "checkpoints":
+        return files.CHECKPOINT
+    words = re.split(r"[^a-z0-9]+", low)
+    for part, known in CONTROL_WORDS.items():
+        if family == "sd15" and any(word.startswith(known) for word in words):
+            return files.CONTROLS[part]
+    return f"{folder}/tiller_standin_{'control_' if folder == 'controlnet' else ''}{family}.safetensors"
 
 
 def shipped_prompts(root: Path) -> dict[str, Any]:
@@ -175,30 +195,39 @@ def shipped_prompts(root: Path) -> dict[str, Any]:
 
 
 def ensure_standins(environment: Environment, names: Iterable[str] = ()) -> Path:
-    """The folder with stand-ins under their own names and under every name that a shipped recipe asks for.
+    """The folder with the default model, and a model of ours under every name that a shipped recipe asks for.
 
-    `names` adds further stand-ins (see devtools/standins.py).
+    `names` adds random stand-ins under their own names (see devtools/standins.py).
     """
     folder = environment.places.standins
-    files = wanted_files(shipped_prompts(environment.places.root).values())
-    aliases = {folder / kind / name: _standin_for(kind, name) for kind, name in files}
-    needed = {*names, *aliases.values()}
-    paths = {name: folder / standins.STANDINS[name].folder / f"{name}.safetensors" for name in needed}
-    missing = sorted(name for name, path in paths.items() if not standins.is_current(path))
-    if missing:
-        log = environment.places.logs / "standins.log"
-        command = [environment.python, ROOT / "devtools" / "standins.py", folder, *missing]
-        code, text = run_logged(command, log, f"Making {len(missing)} stand-in models", environment.variables)
-        if code:
-            full = any(sign in text for sign in DISK_FULL) or no_space_left(folder.parent)
-            said = f"The stand-ins could not be made: {last_line(text)} Details: {log}"
-            raise Trouble(disk_full(folder) if full else said)
-    for alias, name in aliases.items():
-        if alias != paths[name]:
-            link_file(paths[name], alias)
+    default = default_model.ensure(environment)
+    wanted = wanted_files(shipped_prompts(environment.places.root).values())
+    used = {folder / kind / name: Path(substitute(kind, name)) for kind, name in wanted}
+    used |= {folder / name: Path(name) for name in default_model.NAMES}
+    needed = {*names, *(path.stem for path in used.values() if path.stem in standins.STANDINS)}
+    _make_standins(environment, folder, needed)
+    for link, path in used.items():
+        source = (folder if path.stem in standins.STANDINS else default) / path
+        if source != link:
+            link_file(source, link)
     return folder
 
 
+def _make_standins(environment: Environment, folder: Path, names: Iterable[str]) -> None:
+    """Write the random stand-ins that are missing or older than their layouts."""
+    paths = {name: folder / standins.STANDINS[name].folder / f"{name}.safetensors" for name in names}
+    missing = sorted(name for name, path in paths.items() if not standins.is_current(path))
+    if not missing:
+        return
+    log = environment.places.logs / "standins.log"
+    command = [environment.python, ROOT / "devtools" / "standins.py", folder, *missing]
+    code, text = run_logged(command, log, f"Making {len(missing)} stand-in models", environment.variables)
+    if code:
+        full = any(sign in text for sign in DISK_FULL) or no_space_left(folder.parent)
+        said = f"The stand-ins could not be made: {last_line(text)} Details: {log}"
+        raise Trouble(disk_full(folder) if full else said)
+
+
 def standin_options(folder: Path, target: Path) -> tuple[str, str]:
-    """The server's option that shows it the stand-ins."""
+    """The server's option that shows it the models of ours."""
     return extra_paths({kind: [folder / kind] for kind in ("checkpoints", "controlnet")}, target)

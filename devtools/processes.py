@@ -51,9 +51,13 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run_logged(
-    command: Sequence[str | Path], log: Path, title: str, changes: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    log: Path,
+    title: str,
+    changes: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> tuple[int, str]:
-    """Run a program with its output appended to the log. Returns its exit code and what it wrote."""
+    """Run a program (in `folder`) with its output appended to the log: its exit code and what it wrote."""
     log.parent.mkdir(parents=True, exist_ok=True)
     stage = Stage(title)
     with log.open("ab") as file:
@@ -64,6 +68,7 @@ def run_logged(
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment(changes),
+            cwd=folder,
         )
         try:
             while process.poll() is None:

@@ -230,14 +230,21 @@ def random_tensors(layout: Layout) -> dict[str, Any]:
     return tensors | {key: torch.tensor(value) for key, value in layout.scalars.items()}
 
 
-def is_current(path: Path) -> bool:
-    """Whether the file exists and was written with the layouts of this version."""
+def metadata_of(path: Path) -> dict[str, str]:
+    """What its writer noted in a safetensors file; nothing for a file that is missing or broken."""
     if not path.is_file():
-        return False
+        return {}
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        metadata = json.loads(file.read(length)).get("__metadata__", {})
-    return metadata.get("tiller_standin") == VERSION
+        try:
+            return json.loads(file.read(length)).get("__metadata__", {})
+        except (ValueError, OverflowError):
+            return {}
+
+
+def is_current(path: Path) -> bool:
+    """Whether the file exists and was written with the layouts of this version."""
+    return metadata_of(path).get("tiller_standin") == VERSION
 
 
 def ensure_standins(models_dir: Path, names: Iterable[str] | None = None) -> dict[str, Path]:

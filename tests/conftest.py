@@ -1,8 +1,8 @@
 """Makes the pack and its development tools importable without touching `sys.path`.
 
 `tiller` is a bare module with `__path__`: unit tests import the maths (`tiller.preprocessors.…`)
-without the host and without running the pack's `__init__`. `devtools` likewise. The pack's root
-never goes on `sys.path`: its folder `nodes/` would hide the host's `nodes.py`.
+without the host and without running the pack's `__init__`. `devtools` and `default_model` likewise.
+The pack's root never goes on `sys.path`: its folder `nodes/` would hide the host's `nodes.py`.
 """
 
 import sys
@@ -23,6 +23,7 @@ def _bare_package(name: str, folder: Path) -> None:
 
 _bare_package("tiller", ROOT)
 _bare_package("devtools", ROOT / "devtools")
+_bare_package("default_model", ROOT / "default_model")
 
 
 class RootIsNoTestPackage:

@@ -114,13 +114,17 @@ def test_stand_ins_sample_small_but_the_hints_keep_their_size():
     assert small["5"] == RECIPE["5"]
 
 
-def test_every_name_in_the_recipes_gets_a_stand_in_of_its_family():
+def test_every_name_in_the_recipes_gets_a_model_of_its_family():
     xl = {"9": {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "canny_SDXL.safetensors"}}}
-    files = models.wanted_files([RECIPE, xl])
-    assert {(kind, name, models._standin_for(kind, name)) for kind, name in files} == {
-        ("checkpoints", "v1-5.safetensors", "tiller_standin_sd15"),
-        ("controlnet", "control_canny.safetensors", "tiller_standin_control_sd15"),
-        ("controlnet", "canny_SDXL.safetensors", "tiller_standin_control_sdxl"),
+    depth = {
+        "9": {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "sd15_depth.safetensors"}}
+    }
+    wanted = models.wanted_files([RECIPE, xl, depth])
+    assert {(kind, name, models.substitute(kind, name)) for kind, name in wanted} == {
+        ("checkpoints", "v1-5.safetensors", "checkpoints/tiller_toy_sd15.safetensors"),
+        ("controlnet", "control_canny.safetensors", "controlnet/tiller_toy_sd15_lines.safetensors"),
+        ("controlnet", "canny_SDXL.safetensors", "controlnet/tiller_standin_control_sdxl.safetensors"),
+        ("controlnet", "sd15_depth.safetensors", "controlnet/tiller_standin_control_sd15.safetensors"),
     }
 
 
