@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="DIR", help="where the pictures go (default: .dev/quickstart)"
     )
     start.add_argument("--keep", action="store_true", help="leave the page running")
-    serve = commands.add_parser("serve", help="run the page with small stand-in models")
+    serve = commands.add_parser("serve", help="run the page with small models of ours")
     for command in (start, serve):
         command.add_argument("--port", type=int, help="port of 127.0.0.1 (default: a free one)")
     test = commands.add_parser("test", help="run the tests; what follows -- goes to pytest")

@@ -113,7 +113,12 @@ NO_CHROMIUM = (
     "chromium fonts-noto-cjk; macOS and Windows: Google Chrome), or set CHROMIUM_PATH to the program."
 )
 
-STAND_INS = (
-    "No models given: the sampled picture is made by small random stand-in weights and will look like noise; "
-    "the hints are real. Use --models DIR for real pictures."
+TOY_MODEL = (
+    "No models given: a toy model of a few million parameters makes the pictures. This project trained it on "
+    "pictures that it drew itself: it shows that control works, not what pictures can look like. Use "
+    "--models DIR for real pictures."
+)
+MODELS_OF_OURS = (
+    "The models are small ones of ours: where a recipe asks for SD1.5, a toy that has learned lines and "
+    "brightness (best at 256 x 256, cfg 3); for the rest random stand-ins, whose pictures look like noise."
 )

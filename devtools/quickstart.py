@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from . import models
-from .client import Event, Prompt, RunResult
+from . import default_tour, models
+from .client import Prompt
 from .environment import Environment
-from .messages import STAND_INS, Trouble, last_line, server_died
+from .messages import MODELS_OF_OURS, TOY_MODEL, Trouble, last_line, server_died
 from .processes import output_of, say
+from .progress import follow, say_times, title_of
 from .server_process import Server, lay_out
 
 RECIPE = "quickstart"
@@ -63,39 +64,37 @@ def make_server(
     return Server(environment, base, log, port=options.port, small=small, options=model_options)
 
 
-def _with_standins(environment: Environment, options: Options) -> Server:
+def _with_models_of_ours(environment: Environment, options: Options) -> Server:
     folder = models.ensure_standins(environment)
     config = environment.places.dev / "base" / "model_folders.yaml"
     return make_server(environment, options, models.standin_options(folder, config), small=True)
 
 
 def quickstart(environment: Environment, options: Options) -> int:
-    """Run the quickstart recipe and print the pictures' paths and the time of each node."""
-    prompt = recipe(environment)
+    """Make pictures: the recipe with the user's models, or a contact sheet with the default model."""
+    target = (options.output or environment.places.dev / "quickstart").expanduser().resolve()
     if options.models is None:
-        say(STAND_INS)
-        prompt = models.made_small(prompt)
-        server = _with_standins(environment, options)
+        say(TOY_MODEL)
+        server, work = _with_models_of_ours(environment, options), default_tour.show
     else:
         chosen = models.choose(options.models.expanduser().resolve())
         say(chosen.note)
-        prompt = models.with_models(prompt, chosen)
+        prompt = models.with_models(recipe(environment), chosen)
         folders = {"checkpoints": [chosen.checkpoint.path.parent], "controlnet": [chosen.control.path.parent]}
         config = models.extra_paths(folders, environment.places.dev / "base" / "model_folders.yaml")
         server = make_server(environment, options, config, small=False)
+        work = partial(run_recipe, prompt)
     with server:
-        result = follow(server, prompt)
-        target = (options.output or environment.places.dev / "quickstart").expanduser().resolve()
-        report(server, prompt, result, target)
+        work(server, target)
         if options.keep:
             stay(server)
     return 0
 
 
 def serve(environment: Environment, options: Options) -> int:
-    """Keep the server running with stand-ins and photographs in place."""
-    with _with_standins(environment, options) as server:
-        say("All models are small random stand-ins: everything runs, sampled pictures look like noise.")
+    """Keep the server running with models of ours and photographs in place."""
+    with _with_models_of_ours(environment, options) as server:
+        say(MODELS_OF_OURS)
         stay(server)
     return 0
 
@@ -112,74 +111,11 @@ def stay(server: Server) -> None:
     raise Trouble(server_died(code, server.log, server.log_text()).replace("while starting ", ""))
 
 
-def title_of(prompt: Prompt, node: str) -> str:
-    return prompt[node].get("_meta", {}).get("title") or prompt[node]["class_type"]
-
-
-class Progress:
-    """Follows a run in the terminal: the node at work, its step, its seconds."""
-
-    def __init__(self, prompt: Prompt) -> None:
-        self.prompt, self.live = prompt, sys.stdout.isatty()
-        self.node: str | None = None
-        self.count, self.since, self.steps = 0, 0.0, ""
-
-    def __call__(self, event: Event) -> None:
-        if event.kind == "executing":
-            self._finish()
-            self.node, self.since, self.steps = event.node, time.monotonic(), ""
-            if self.node is not None:
-                self.count += 1
-                self._show()
-        elif event.kind == "progress" and event.node == self.node:
-            self.steps = f", step {event.data['value']}/{event.data['max']}"
-            self._show()
-
-    def _line(self) -> str:
-        title = title_of(self.prompt, self.node) if self.node in self.prompt else str(self.node)
-        return f"  [{self.count}/{len(self.prompt)}] {title}{self.steps}"
-
-    def _show(self) -> None:
-        if self.live:
-            print(f"\r{self._line()} ...", end="", flush=True)
-        elif self.steps:
-            print(f"{self._line()}, {time.monotonic() - self.since:.1f} s", flush=True)
-
-    def _finish(self) -> None:
-        if self.node is not None:
-            start = "\r" if self.live else ""
-            print(f"{start}{self._line()}: {time.monotonic() - self.since:.2f} s", flush=True)
-
-
-def follow(server: Server, prompt: Prompt) -> RunResult:
-    """Run a prompt and show its progress. Raises Trouble when it was refused, failed or lost a branch."""
-    try:
-        result = server.client.run(prompt, Progress(prompt), timeout=24 * 3600)
-    except ConnectionError as error:
-        code = server.process.poll() if server.process else None
-        raise Trouble(
-            f"The server went away during the run ({error}; exit code {code}). Look into {server.log}."
-        ) from error
-    if not result.ok:
-        nodes = [
-            *result.node_errors,
-            *([str(result.error["node_id"])] if result.error and "node_id" in result.error else []),
-        ]
-        where = ", ".join(title_of(prompt, node) for node in nodes if node in prompt)
-        said = " ".join(result.errors) or "it was interrupted"
-        raise Trouble(
-            f"The recipe did not run{f' (at {where})' if where else ''}: {said} Details: {server.log}"
-        )
-    return result
-
-
-def report(server: Server, prompt: Prompt, result: RunResult, target: Path) -> None:
-    """Fetch the pictures, then print the time of each node and the path of each picture."""
+def run_recipe(prompt: Prompt, server: Server, target: Path) -> None:
+    """Run it and fetch the pictures, then print the time of each node and the path of each picture."""
+    result = follow(server, prompt)
     target.mkdir(parents=True, exist_ok=True)
-    say("Time of each node:")
-    for node in result.executed:
-        say(f"  {result.seconds.get(node, 0.0):7.2f} s  {title_of(prompt, node)}")
-    say(f"  {result.total_seconds:7.2f} s  in all")
+    say_times(prompt, result)
     if not result.images:
         raise Trouble(f"The recipe ran but made no picture. Look into {server.log}.")
     say("Pictures:")
