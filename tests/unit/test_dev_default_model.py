@@ -136,7 +136,7 @@ def test_a_half_written_file_never_appears(tmp_path, monkeypatch):
         ("illumination20000.safetensors", "brightness"),
         ("control_v1p_sd15_qrcode_monster_v2.safetensors", "brightness"),
         ("control_v11f1p_sd15_depth.safetensors", None),
-        ("control_sd15_shredded.safetensors", None),
+        ("control_sd15_polished.safetensors", None),
         ("xinsir_canny_sdxl.safetensors", None),
         ("flux-canny.safetensors", None),
     ],
