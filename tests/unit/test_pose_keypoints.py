@@ -133,6 +133,11 @@ def test_hands_named_the_wrong_way_round_change_sides():
     assert hands_by_wrist(swapped) == swapped
 
 
+def test_hands_equally_far_keep_their_names():
+    frame = hands((50, 60), (50, 80))
+    assert hands_by_wrist(frame) == frame
+
+
 @pytest.mark.parametrize(("left", "right"), [(RIGHT_WRIST, None), (None, LEFT_WRIST)])
 def test_a_single_hand_goes_to_its_wrist(left, right):
     assert hands_by_wrist(hands(left, right)) == hands(right, left)
