@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiller.preprocessors.networks.openpose import BodyPose, FacePose, HandPose
-from tiller.preprocessors.pose.boxes import LEFT_ARM, RIGHT_ARM, face_box, hand_box
+from tiller.preprocessors.pose.boxes import LEFT_ARM, RIGHT_ARM, Square, face_box, hand_box
 from tiller.preprocessors.pose.decoding import (
     Peak,
     face_points,
@@ -17,7 +17,7 @@ from tiller.preprocessors.pose.decoding import (
     hand_points,
 )
 from tiller.preprocessors.pose.drawing import Drawing
-from tiller.preprocessors.pose.openpose import PoseNetworks, find_people, open_pose
+from tiller.preprocessors.pose.openpose import PoseNetworks, _parts, find_people, open_pose
 from tiller.preprocessors.weights import WEIGHT_FILES
 from tiller.tests.unit.annotators import at_working_size, listing, randomise, shapes_of
 from tiller.tests.unit.pose_people import moved, skeleton_maps
@@ -288,6 +288,18 @@ def test_boxes_equal_controlnet_auxs(reference):
         assert face_box(body, size) == reference.util.faceDetect(told, picture)
         found += face_box(body, size) is not None
     assert found > 50
+
+
+def test_points_in_crops_go_through_fractions_in_32_bit_as_the_references():
+    """Some of them land one pixel lower than the peak."""
+    box, side = Square(20, 0, 680), 704
+    peaks = np.arange(1, 680)
+    fractions = (peaks + box.x).astype(np.float32) / np.float32(side)
+    (points,) = _parts(
+        np.zeros((1, side, side, 3), np.uint8), [(0, box)], lambda crops: [[(int(x), 9) for x in peaks]]
+    )
+    assert [point.x for point in points] == (fractions * np.float32(side)).tolist()
+    assert any(int(point.x) != x + box.x for point, x in zip(points, peaks, strict=True))
 
 
 def test_a_hand_without_response_has_no_points():
