@@ -29,17 +29,18 @@ SEED = 21
 
 
 class Published(NamedTuple):
-    """How an annotator's file is called and wrapped, and the gain that lets its map vary."""
+    """A file: its name and wrapping, and what lets its map vary: a gain, and biases by their endings."""
 
     name: str
     wrapper: str = ""
     prefix: str = ""
     gain: float = 1.4
+    biases: tuple[tuple[str, float], ...] = ()
 
 
 PUBLISHED: dict[str, Published] = {
-    "hed": Published("ControlNetHED.pth", gain=0.9),
-    "pidinet": Published("table5_pidinet.pth", wrapper="state_dict", prefix="module.", gain=2.0),
+    "hed": Published("ControlNetHED.pth", gain=0.8, biases=(("projection.bias", -1.3),)),
+    "pidinet": Published("table5_pidinet.pth", wrapper="state_dict", prefix="module.", gain=1.2),
     "line_art_realistic": Published("sk_model.pth"),
     "line_art_coarse": Published("sk_model2.pth"),
     "line_art_anime": Published("netG.pth"),
@@ -66,7 +67,9 @@ def random_state(key: str) -> dict[str, Any]:
     for name, shape in shapes(key).items():
         if len(shape) <= 1:
             is_one = len(shape) == 1 and name.endswith(("weight", "running_var"))
-            tensors[name] = torch.full(shape, 1.0 if is_one else 0.0, dtype=torch.float16)
+            special = [value for ending, value in PUBLISHED[key].biases if name.endswith(ending)]
+            value = special[0] if special else float(is_one)
+            tensors[name] = torch.full(shape, value, dtype=torch.float16)
             continue
         size = math.prod(shape)
         start = zlib.crc32(f"{key} {name}".encode()) % BLOCK

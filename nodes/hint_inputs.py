@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io
 
+from ..preprocessors._host import AUTO, weight_names
+
 CATEGORY = "Tiller/hints"
 MAX_RESOLUTION = 16384
 
@@ -26,6 +28,31 @@ def resolution_input() -> io.Int.Input:
         step=8,
         tooltip="Length of the shorter side at which the hint is made, in pixels; the aspect is kept. "
         "0 keeps the picture's own size. The node Pixel Perfect computes the best value.",
+    )
+
+
+def safe_input() -> io.Boolean.Input:
+    """Soft edges in three levels."""
+    return io.Boolean.Input(
+        "safe",
+        display_name="safe",
+        default=False,
+        tooltip="Only black, mid-gray and white edges, so that the hint gives away less of the picture's "
+        "detail. Most soft edge control nets were trained with both kinds.",
+    )
+
+
+def weights_input() -> io.Combo.Input:
+    """The weight file of the hint's network. One text for all of them: the all-in-one node shows it, too."""
+    return io.Combo.Input(
+        "weights",
+        display_name="weights",
+        options=[AUTO, *weight_names()],
+        default=AUTO,
+        tooltip="The network's weight file. auto takes the published file by its name from "
+        "models/controlnet_aux, models/annotators or comfyui_controlnet_aux/ckpts; any other choice is "
+        "checked by its contents. Some licences bind you: PiDiNet is for research only, OpenPose for "
+        "non-commercial use. The help page names the file and its page.",
     )
 
 

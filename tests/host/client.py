@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from devtools import models, quickstart
+from devtools import annotator_standins, models, quickstart
 from devtools.client import Event, ImageFile, Prompt, RunResult
 from devtools.environment import ROOT, Environment, Places
 from devtools.server_process import PACK, Server, lay_out
@@ -167,7 +167,11 @@ def running_server(base: Path, options: tuple[str, ...] = ()) -> Iterator[HostSe
     lay_out(base, {PACK: ROOT, TEST_PACK: ROOT / "tests" / "host" / "testpack"})
     quickstart.copy_photos(here, base / "input")
     folder = models.ensure_standins(here, models.standins.STANDINS)
-    config = models.standin_options(folder, base / "model_folders.yaml")
+    annotators = annotator_standins.ensure(folder)
+    config = (
+        *models.standin_options(folder, base / "model_folders.yaml"),
+        *models.extra_paths({annotators.name: [annotators]}, base / "annotator_folders.yaml"),
+    )
     server = Server(here, base, base / "server.log", options=(*config, *options), packs=(PACK, TEST_PACK))
     with server:
         yield HostServer(server)

@@ -20,6 +20,8 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
     "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
 }
+SMALL = {"resolution": 64}
+"""Where a network works, which takes long at the default size."""
 LEFT_OPEN = frozenset({"VAE"})
 """Optional sockets that only some files need."""
 
@@ -39,6 +41,8 @@ class Feeder:
     def node(self, name: str, **changes: Any) -> Node:
         """Add the node with its default widgets and something in every socket."""
         inputs = self.server.defaults(name)
+        if "weights" in inputs:
+            inputs |= SMALL
         for group in ("required", "optional"):
             for socket, (kind, *rest) in self.server.object_info[name]["input"].get(group, {}).items():
                 if kind == "COMFY_AUTOGROW_V3":

@@ -85,6 +85,15 @@ def family(name: str) -> Family:
     return Family(name, model, controlnet.load_controlnet(str(paths[control])), *SIZES[name])
 
 
+@cache
+def annotators() -> Path:
+    """The folder with random weight files for every annotator, shown to the host of this process."""
+    host()
+    folder = importlib.import_module("devtools.annotator_standins").ensure(MODELS)
+    importlib.import_module("folder_paths").add_model_folder_path(folder.name, str(folder))
+    return folder
+
+
 def conditioning(of: Family, seed: int) -> list[list[Any]]:
     """One entry of random text embeddings, pooled vector and (for Flux) guidance."""
     generator = torch.Generator().manual_seed(seed)

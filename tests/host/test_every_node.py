@@ -129,7 +129,11 @@ def test_a_batch_of_two_is_two_of_one(server, name):
     assert result.ok, result.errors
     single_1, single_2, batch = (images(server, name, each, result) for each in probes)
     for first, second, together in zip(single_1, single_2, batch, strict=True):
-        np.testing.assert_array_equal(together, np.concatenate([first, second]))
+        alone = np.concatenate([first, second])
+        if "weights" in server.defaults(name):
+            assert np.abs(together - alone).mean() < 0.005, "a network rounds otherwise for two, but no more"
+        else:
+            np.testing.assert_array_equal(together, alone)
 
 
 @EVERY_NODE
