@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from tiller.tests.host.client import Graph
+from tiller.tests.host.feeding import SMALL
 
 KINDS = {
     "canny": "TillerCanny",
@@ -10,6 +11,11 @@ KINDS = {
     "scribble": "TillerScribble",
     "scribble_xdog": "TillerScribbleXDoG",
     "threshold": "TillerThreshold",
+    "hed": "TillerHED",
+    "pidinet": "TillerPiDiNet",
+    "scribble_hed": "TillerScribbleHED",
+    "scribble_pidinet": "TillerScribblePiDiNet",
+    "sketch_pidinet": "TillerSketchPiDiNet",
     "invert": "TillerInvert",
     "shuffle": "TillerShuffle",
     "tile_resample": "TillerTileResample",
@@ -43,6 +49,8 @@ def test_each_kind_gives_what_its_own_node_gives(server, kind):
     graph = Graph()
     image = graph.add("TestImage", width=90, height=70, batch=2, fill="squares")
     settings = server.defaults(KINDS[kind])
+    if "weights" in settings:
+        settings |= SMALL
     alone = graph.add(KINDS[kind], **settings, **({} if kind == "qr_code" else {"image": image[0]}))
     together = hint(graph, kind, image, **settings)
     probes = [graph.add("TestProbe", value=node[0]) for node in (alone, together)]

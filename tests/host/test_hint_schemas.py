@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiller.tests.host.inprocess import annotators
 
 from devtools.locales import load_pack, walk_inputs
 
@@ -63,6 +64,9 @@ def test_an_option_has_the_nodes_own_inputs(key, node):
 @pytest.mark.parametrize(("key", "node"), PARTS)
 def test_an_option_gives_the_nodes_own_result(key, node):
     values = defaults(OPTIONS[key])
+    if "weights" in values:
+        annotators()
+        values["resolution"] = 64
     own = dict(values)
     image = None
     if any(entry.id == "image" for entry in node.define_schema().inputs):
