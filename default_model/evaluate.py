@@ -215,7 +215,7 @@ def main() -> None:
     if options.sheet:
         sheet(models, options.sheet, options.cfg)
         return
-    scores = follow_lines(models, options.count, (0.0, 0.5, 1.0), options.cfg)
+    scores = follow_lines(models, options.count, (0.0, 1.0), options.cfg)
     print(f"{options.count} unseen scenes, {STEPS} steps, cfg {options.cfg}")
     for strength, values in scores.items():
         print(f"edges within {REACH} px of the hint, F1, strength {strength}: {spread(values)}", flush=True)

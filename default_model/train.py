@@ -227,12 +227,21 @@ def train_diffusion(out: Path, steps: int, tokenizer_folder: Path, count: int) -
             torch.save({"now": parts.state_dict(), "mean": average.mean, "step": step}, out / "diffusion.pt")
 
 
+CONTROL_GAIN = 1.4
+"""What both control nets are multiplied with in the end: trained for so short a time, they hold back.
+
+Chosen on seeds 300 to 319: the median edge agreement is 0.77 at 1.0, 0.84 at 1.4 and 0.86 at 1.8, the
+median correlation with the brightness hint 0.89 at 1.0 and 0.94 at 1.4.
+"""
+
+
 def write(out: Path) -> None:
     """OUT/narrow.npz: the averaged diffusion weights and the autoencoder, float16."""
     networks = {"autoencoder": torch.load(out / "autoencoder.pt", weights_only=True)}
     for name, tensor in torch.load(out / "diffusion.pt", weights_only=True)["mean"].items():
         part, rest = name.split(".", 1)
-        networks.setdefault(part, {})[rest] = tensor
+        gain = CONTROL_GAIN if rest.startswith(("zero_convs.", "middle_block_out.")) else 1.0
+        networks.setdefault(part, {})[rest] = tensor * gain
     expand.pack(expand.store(networks), out / "narrow.npz")
 
 
