@@ -112,8 +112,9 @@ def _in_parts(patcher: Any, batch: torch.Tensor, at_once: int, layout: Layout) -
 
 def _at_once(device: torch.device, each: int, layout: Layout) -> int:
     """How many pictures go through the network together; `each`: bytes that one of them takes."""
+    free: Any = management.get_free_memory(device)
     most = MOST_AT_ONCE[layout] if management.is_device_cpu(device) else MOST_AT_ONCE_ON_A_DEVICE
-    return max(1, min(most, int(management.get_free_memory(device) // (2 * each))))
+    return max(1, min(most, int(free // (2 * each))))
 
 
 def _patcher(file: WeightFile, build: Callable[[], nn.Module], weights: str, layout: Layout) -> Any:
@@ -161,7 +162,7 @@ def _module(file: WeightFile, build: Callable[[], nn.Module], path: str, layout:
     needed = shapes_of(module.state_dict())
     check_annotator(shapes_of(state), needed, file, PurePath(path).name)
     module.load_state_dict({key: state[key] for key in needed if key in state}, assign=True)
-    module = module.to(dtype=torch.float32, memory_format=MEMORY_FORMATS[layout])
+    module = module.float().to(memory_format=MEMORY_FORMATS[layout])  # pyright: ignore[reportCallIssue]
     for part in module.modules():
         part.register_forward_pre_hook(_stop_when_asked)
     logger.info("Loaded the weights of %s from %s.", file.title, path)

@@ -102,7 +102,7 @@ def strongest_lines(
 
     blurred = cv2.GaussianBlur(levels.astype(np.float32), (0, 0), sigma)
     diagonal = np.eye(3, dtype=np.uint8)
-    flat = np.uint8([[0, 0, 0], [1, 1, 1], [0, 0, 0]])
+    flat = np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], np.uint8)
     ridge = np.zeros(levels.shape, bool)
     for direction in (flat, flat.T.copy(), diagonal, np.fliplr(diagonal).copy()):
         ridge |= cv2.dilate(blurred, direction) == blurred
