@@ -63,7 +63,7 @@ def wrapped(text: str, font: Any, width: int) -> list[str]:
 
 def draw_row(sheet: Sheet, row: dict[str, Any], top: int) -> int:
     """One row of pictures; returns where the next row begins."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     width = sheet.image.width - 2 * GAP
     top = sheet.write(row["title"], (GAP, top), width, HEADING) + GAP // 4
@@ -71,7 +71,9 @@ def draw_row(sheet: Sheet, row: dict[str, Any], top: int) -> int:
     for index, cell in enumerate(row["cells"]):
         x = GAP + index * (SIDE + GAP)
         with Image.open(cell["file"]) as picture:
-            sheet.image.paste(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, top))
+            # Cut to the middle square, as the hint is for the net.
+            square = ImageOps.fit(picture.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS)
+            sheet.image.paste(square, (x, top))
         if index and row.get("arrows"):
             sheet.arrow(x - GAP, top + SIDE // 2)
         bottom = max(bottom, sheet.write(cell["label"], (x, top + SIDE + 6), SIDE, TEXT))

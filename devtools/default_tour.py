@@ -16,12 +16,12 @@ from .progress import follow, say_times
 from .server_process import Server
 
 SIDE = 256
-PHOTOGRAPH = "example.png"
+PHOTOGRAPH = "coffee.png"
 PROMPTS = (
-    "a portrait, yellow hair, red shirt, blue background",
-    "a portrait, pink hair, green shirt, white background",
-    "a portrait, black hair, orange shirt, cyan background",
     "a red and yellow collage",
+    "a blue and white collage",
+    "a portrait, yellow hair, red shirt, blue background",
+    "a green and orange collage",
 )
 """In the words that the model has learned (default_model/README.md). The first is used in every row."""
 
@@ -30,7 +30,7 @@ CANNY = {"low_threshold": 100, "high_threshold": 200, "resolution": SIDE}
 CONTROL = {"start_percent": 0.0, "end_percent": 1.0, "window": "noise", "resize_mode": "core"}
 SAMPLING = {
     "seed": 1,
-    "steps": 20,
+    "steps": 12,
     "cfg": 3.0,
     "sampler_name": "euler",
     "scheduler": "simple",
