@@ -45,7 +45,6 @@ class TillerDrawPose(io.ComfyNode):
             inputs=[
                 PoseType.Input(
                     "keypoints",
-                    display_name="key points",
                     optional=True,
                     tooltip="Key points in pixels or as fractions of the canvas; or leave this open and "
                     "paste JSON text. Each entry becomes one picture.",
@@ -108,7 +107,6 @@ class TillerPoseToJSON(io.ComfyNode):
             inputs=[
                 PoseType.Input(
                     "keypoints",
-                    display_name="key points",
                     tooltip="Key points in pixels or as fractions of the canvas.",
                 ),
                 io.Combo.Input(
