@@ -58,8 +58,12 @@ def sigmas(steps: int) -> torch.Tensor:
     """(steps + 1,) noise levels, largest first, 0 last: the host's `simple` schedule."""
     left = noise_levels()
     table = ((1 - left) / left).sqrt()
-    rows = [1000 - 1 - int(step * 1000 / steps) for step in range(steps)]
-    return torch.cat([table[rows], torch.zeros(1)])
+    return torch.cat([table[timesteps(steps)], torch.zeros(1)])
+
+
+def timesteps(steps: int) -> list[int]:
+    """The timestep of each step, largest first."""
+    return [1000 - 1 - int(step * 1000 / steps) for step in range(steps)]
 
 
 def noise_of(seeds: Sequence[int], side: int) -> torch.Tensor:
@@ -79,7 +83,7 @@ def sample(
 ) -> np.ndarray:
     """Pictures (B, 256, 256, 3) uint8 of the prompts."""
     schedule, count = sigmas(steps), len(prompts)
-    at = [round(1000 - 1 - int(step * 1000 / steps)) for step in range(steps)]
+    at = timesteps(steps)
     context = models.context([*prompts, *[""] * count])
     x = noise_of(seeds, scenes.SIDE // 8) * (1 + schedule[0] ** 2).sqrt()
     for step in range(steps):

@@ -19,11 +19,8 @@ import torch
 
 from . import text
 from .files import CHECKPOINT, CONTROLS, STORED, origin
+from .networks import GROUPS, HEADS, NARROW, WIDE
 
-NARROW = 64
-WIDE = 320
-GROUPS = 32
-HEADS = 8
 TAESD = 64
 HINT_WIDTHS = (16, 16, 32, 32, 96, 96, 256)
 LATENT_SCALE = 0.18215
