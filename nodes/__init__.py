@@ -1,9 +1,31 @@
 """What the user sees: each file is V3 schemas and one call apiece."""
 
-from . import control, fit, hint, hints_lines, hints_soft_edge, hints_tone, pose, qr
+from . import (
+    control,
+    fit,
+    hint,
+    hints_line_art,
+    hints_lines,
+    hints_soft_edge,
+    hints_straight_lines,
+    hints_tone,
+    pose,
+    qr,
+)
 
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
-    for module in (hint, hints_lines, hints_soft_edge, hints_tone, fit, pose, qr, control)
+    for module in (
+        hint,
+        hints_lines,
+        hints_line_art,
+        hints_straight_lines,
+        hints_soft_edge,
+        hints_tone,
+        fit,
+        pose,
+        qr,
+        control,
+    )
     for node in module.NODES
 }

@@ -5,10 +5,17 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from . import hints_lines, hints_soft_edge, hints_tone, qr
+from . import hints_line_art, hints_lines, hints_soft_edge, hints_straight_lines, hints_tone, qr
 from .hint_inputs import CATEGORY, hint_output, image_input
 
-HINTS = (*hints_lines.HINTS, *hints_soft_edge.HINTS, *hints_tone.HINTS, ("qr_code", qr.TillerQRCode))
+HINTS = (
+    *hints_lines.HINTS,
+    *hints_line_art.HINTS,
+    *hints_straight_lines.HINTS,
+    *hints_soft_edge.HINTS,
+    *hints_tone.HINTS,
+    ("qr_code", qr.TillerQRCode),
+)
 
 
 def _inputs(node: type[io.ComfyNode]) -> list[Any]:
