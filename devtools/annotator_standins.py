@@ -53,8 +53,10 @@ PUBLISHED: dict[str, Published] = {
 
 
 def shapes(key: str) -> dict[str, tuple[int, ...]]:
-    """The key -> shape listing of an annotator's file."""
-    listing = json.loads((SHAPES / f"{key}.json").read_text(encoding="utf-8"))
+    """The key -> shape listing of an annotator's file, or of a smaller network of its kind."""
+    small = SHAPES / "small" / f"{key}.json"
+    path = small if small.is_file() else SHAPES / f"{key}.json"
+    listing = json.loads(path.read_text(encoding="utf-8"))
     return {name: tuple(shape) for name, shape in listing.items()}
 
 

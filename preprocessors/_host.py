@@ -20,11 +20,14 @@ import torch
 from comfy.patcher_extension import CallbacksMP
 from torch import nn
 
+from ..adapters.identify import Shapes
 from ..adapters.progress._host import report_images
 from .padded import Network
-from .weights import WEIGHT_FILES, WeightFile, check_annotator, shapes_of, state_of
+from .weight_files import WEIGHT_FILES, WeightFile
+from .weights import check_annotator, check_kind, shapes_of, state_of
 
 Layout = Literal["contiguous", "channels_last"]
+Make = Callable[[Shapes], nn.Module]
 
 AUTO = "auto"
 FOLDERS = ("controlnet_aux", "annotators")
@@ -68,14 +71,19 @@ def weight_names(suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
 
 
 def network(
-    key: str, build: Callable[[], nn.Module], weights: str = AUTO, layout: Layout = "contiguous"
+    key: str,
+    build: Callable[..., nn.Module],
+    weights: str = AUTO,
+    layout: Layout = "contiguous",
+    by_shapes: bool = False,
 ) -> Network:
     """A network of the host: batch (B,C,h,w) float32 on the CPU -> its result for each picture, likewise.
 
     `key` names the row of `WEIGHT_FILES`, `weights` one of `weight_names()` or "auto". `build` makes the
-    module; it runs on the meta device, so every tensor of the module must come from the file. The result
-    may be a tensor or a tuple of tensors. Nothing is looked for or loaded before the first call. Pictures
-    run in micro-batches by free memory; progress is told, and an interrupt stops within a picture.
+    module, with `by_shapes` from the file's key -> shape listing, for networks of several sizes; it runs on
+    the meta device, so every tensor of the module must come from the file. The result may be a tensor or a
+    tuple of tensors. Nothing is looked for or loaded before the first call. Pictures run in micro-batches by
+    free memory; progress is told, and an interrupt stops within a picture.
 
     Raises (when called):
         FileNotFoundError: no such file in the folders; names them, the page and the licence.
@@ -84,8 +92,11 @@ def network(
     """
     file = WEIGHT_FILES[key]
 
+    def make(shapes: Shapes) -> nn.Module:
+        return build(shapes) if by_shapes else build()
+
     def run(batch: torch.Tensor) -> Any:
-        patcher = _patcher(file, build, weights, layout)
+        patcher = _patcher(file, make, weights, layout)
         each = batch.shape[-1] * batch.shape[-2] * file.pixel_bytes
         management.load_models_gpu([patcher], memory_required=each, force_full_load=True)
         return _in_parts(patcher, batch, _at_once(patcher.load_device, each, layout), layout)
@@ -117,7 +128,7 @@ def _at_once(device: torch.device, each: int, layout: Layout) -> int:
     return max(1, min(most, int(free // (2 * each))))
 
 
-def _patcher(file: WeightFile, build: Callable[[], nn.Module], weights: str, layout: Layout) -> Any:
+def _patcher(file: WeightFile, make: Make, weights: str, layout: Layout) -> Any:
     """The host's patcher with the network, kept from the last run or loaded."""
     path = weight_path(file, weights)
     told = os.stat(path)
@@ -127,7 +138,7 @@ def _patcher(file: WeightFile, build: Callable[[], nn.Module], weights: str, lay
         _KEPT.move_to_end(source)
         return kept
     patcher = comfy.model_patcher.CoreModelPatcher(
-        _module(file, build, path, layout),
+        _module(file, make, path, layout),
         load_device=management.get_torch_device(),
         offload_device=management.unet_offload_device(),
     )
@@ -154,13 +165,15 @@ def _is_emptied(patcher: Any) -> bool:
     return any(parameter.is_meta for parameter in patcher.model.parameters())
 
 
-def _module(file: WeightFile, build: Callable[[], nn.Module], path: str, layout: Layout) -> nn.Module:
+def _module(file: WeightFile, make: Make, path: str, layout: Layout) -> nn.Module:
     """The network with the tensors of the file, in 32 bit and in the layout it runs in."""
     state = state_of(_read(file, path), file)
+    shapes, name = shapes_of(state), PurePath(path).name
+    check_kind(shapes, file, name)
     with torch.device("meta"):
-        module = build()
+        module = make(shapes)
     needed = shapes_of(module.state_dict())
-    check_annotator(shapes_of(state), needed, file, PurePath(path).name)
+    check_annotator(shapes, needed, file, name)
     module.load_state_dict({key: state[key] for key in needed if key in state}, assign=True)
     module = module.float().to(memory_format=MEMORY_FORMATS[layout])  # pyright: ignore[reportCallIssue]
     for part in module.modules():

@@ -1,4 +1,4 @@
-"""The weight files of the annotators: their names, how they are wrapped, and how they are known.
+"""The weight files of the annotators: how they are unwrapped, told apart and refused.
 
 Host-free: works on what the host's safe loader gives. A file is known by its keys and shapes, whatever it
 is called; names only say where to look first.
@@ -7,104 +7,12 @@ is called; names only say where to look first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..adapters.identify import Shapes, UnknownWeightsError, identify
-
-ANNOTATORS_PAGE = "https://huggingface.co/lllyasviel/Annotators"
-
-Signature = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One published weight file of an annotator.
-
-    `names`: what people call the file, the published name first; the same stem with .safetensors is looked
-    for, too. `unwrap`: keys under which the tensors may lie. `prefixes`: what may stand before every key.
-    `signature`: keys with their shapes that no other network has; files of one network share it; empty for
-    files that are not tensors by keys (.onnx).
-    `pixel_bytes`: memory that the network works in per pixel of its input, in 32 bit.
-    """
-
-    key: str
-    title: str
-    names: tuple[str, ...]
-    signature: Signature
-    unwrap: tuple[str, ...] = ()
-    prefixes: tuple[str, ...] = ("module.",)
-    licence: str = "Apache-2.0"
-    page: str = ANNOTATORS_PAGE
-    pixel_bytes: int = 2048
-
-
-LINE_ART: Signature = (("model0.1.weight", (64, 3, 7, 7)), ("model4.1.weight", (1, 64, 7, 7)))
-OPENPOSE_LICENCE = "CMU OpenPose: academic and non-commercial use only"
-
-_FILES = (
-    WeightFile(
-        "hed",
-        "HED",
-        ("ControlNetHED.pth",),
-        (("norm", (1, 3, 1, 1)), ("block5.projection.weight", (1, 512, 1, 1))),
-    ),
-    WeightFile(
-        "pidinet",
-        "PiDiNet",
-        ("table5_pidinet.pth",),
-        (("block4_4.conv1.weight", (240, 1, 3, 3)), ("classifier.weight", (1, 4, 1, 1))),
-        unwrap=("state_dict",),
-        licence="research only; commercial use needs the author's consent",
-    ),
-    WeightFile("line_art_realistic", "Realistic line art", ("sk_model.pth",), LINE_ART, licence="MIT"),
-    WeightFile("line_art_coarse", "Coarse line art", ("sk_model2.pth",), LINE_ART, licence="MIT"),
-    WeightFile(
-        "line_art_anime",
-        "Anime line art",
-        ("netG.pth",),
-        (("model.model.0.weight", (64, 3, 4, 4)), ("model.model.3.weight", (128, 1, 4, 4))),
-        licence="MIT",
-    ),
-    WeightFile(
-        "line_art_anime_denoise",
-        "Anime line art without noise",
-        ("erika.pth",),
-        (("block0.model.0.conv1.model.2.weight", (24, 1, 3, 3)), ("conv15.model.2.weight", (1, 16, 1, 1))),
-        licence="MIT",
-    ),
-    WeightFile(
-        "mlsd",
-        "M-LSD",
-        ("mlsd_large_512_fp32.pth",),
-        (("backbone.features.0.0.weight", (32, 4, 3, 3)), ("block23.conv3.weight", (16, 64, 1, 1))),
-    ),
-    WeightFile(
-        "openpose_body",
-        "OpenPose body",
-        ("body_pose_model.pth",),
-        (("conv1_1.weight", (64, 3, 3, 3)), ("Mconv7_stage6_L2.weight", (19, 128, 1, 1))),
-        licence=OPENPOSE_LICENCE,
-    ),
-    WeightFile(
-        "openpose_hand",
-        "OpenPose hand",
-        ("hand_pose_model.pth",),
-        (("conv1_1.weight", (64, 3, 3, 3)), ("Mconv7_stage6.weight", (22, 128, 1, 1))),
-        licence=OPENPOSE_LICENCE,
-    ),
-    WeightFile(
-        "openpose_face",
-        "OpenPose face",
-        ("facenet.pth",),
-        (("conv1_1.weight", (64, 3, 3, 3)), ("Mconv7_stage6.weight", (71, 128, 1, 1))),
-        licence=OPENPOSE_LICENCE,
-    ),
-)
-
-WEIGHT_FILES: Mapping[str, WeightFile] = {file.key: file for file in _FILES}
+from .weight_files import WEIGHT_FILES, WeightFile
 
 
 def state_of(loaded: Any, file: WeightFile) -> dict[str, torch.Tensor]:
@@ -152,26 +60,34 @@ def check_annotator(shapes: Shapes, needed: Shapes, file: WeightFile, name: str)
 
     `needed` is the listing of the network's own module, `name` the file's name for the message.
     """
-    again = f"Get {file.names[0]} from {file.page} again, or choose another file in weights."
+    check_kind(shapes, file, name)
+    wrong = sorted(key for key in needed if shapes.get(key) != needed[key] and not _made_anew(key))
+    if wrong:
+        raise UnknownWeightsError(
+            f"{file.title} needs the {len(needed)} tensors of {file.names[0]}; in {name} {len(wrong)} "
+            f"of them are missing or of another size ({', '.join(wrong[:3])}). {_again(file)}"
+        )
+
+
+def check_kind(shapes: Shapes, file: WeightFile, name: str) -> None:
+    """Raises UnknownWeightsError unless the listing is of the kind of `file`, whatever its size."""
     try:
         found = identify_annotator(shapes)
     except UnknownWeightsError:
         raise UnknownWeightsError(
             f"{file.title} needs weights like those of {file.names[0]}, got {name}: {_described(shapes)}. "
-            f"{again}"
+            f"{_again(file)}"
         ) from None
     if file.key not in found:
         holds = " or ".join(f"{WEIGHT_FILES[key].title} ({WEIGHT_FILES[key].names[0]})" for key in found)
         raise UnknownWeightsError(
             f"{file.title} needs weights like those of {file.names[0]}, got {name}, which holds {holds}. "
-            f"{again}"
+            f"{_again(file)}"
         )
-    wrong = sorted(key for key in needed if shapes.get(key) != needed[key] and not _made_anew(key))
-    if wrong:
-        raise UnknownWeightsError(
-            f"{file.title} needs the {len(needed)} tensors of {file.names[0]}; in {name} {len(wrong)} "
-            f"of them are missing or of another size ({', '.join(wrong[:3])}). {again}"
-        )
+
+
+def _again(file: WeightFile) -> str:
+    return f"Get {file.names[0]} from {file.page} again, or choose another file in weights."
 
 
 def _made_anew(key: str) -> bool:
@@ -180,7 +96,16 @@ def _made_anew(key: str) -> bool:
 
 
 def _lacking(file: WeightFile, shapes: Shapes) -> list[str]:
-    return [key for key, shape in file.signature if shapes.get(key) != shape]
+    return [key for key, shape in file.signature if not _has(shapes.get(key), shape)]
+
+
+def _has(shape: tuple[int, ...] | None, wanted: tuple[int | None, ...]) -> bool:
+    """Whether a shape is the wanted one, in which None stands for any length."""
+    return (
+        shape is not None
+        and len(shape) == len(wanted)
+        and all(side in (length, None) for length, side in zip(shape, wanted, strict=True))
+    )
 
 
 def _described(shapes: Shapes) -> str:

@@ -306,6 +306,19 @@ def test_a_network_may_give_several_maps(host, folders, state):
     assert one.shape == (3, 1, 64, 64)
 
 
+def test_a_network_is_built_to_the_sizes_that_the_file_has(host, folders, state):
+    put(folders / "models/controlnet_aux" / NAME, state)
+    networks = importlib.import_module("tiller.preprocessors.networks.pidinet")
+    widths = []
+
+    def of_size(shapes):
+        widths.append(shapes["init_block.weight"][0])
+        return networks.PiDiNet()
+
+    host.network("pidinet", of_size, by_shapes=True)(BATCH)
+    assert widths == [60]
+
+
 def test_without_a_connection_everything_still_runs(host, folders, state, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a socket was opened")

@@ -1,10 +1,13 @@
 """Annotators' weight files: unwrapped, told apart by keys and shapes, refused with a sentence."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiller.adapters.identify import UnknownWeightsError
+from tiller.preprocessors import weights
+from tiller.preprocessors.weight_files import WEIGHT_FILES
 from tiller.preprocessors.weights import (
-    WEIGHT_FILES,
     check_annotator,
     identify_annotator,
     shapes_of,
@@ -133,3 +136,12 @@ def test_stand_ins_have_the_published_name_and_wrapping(key):
 
 def test_every_known_file_has_a_stand_in():
     assert set(annotator_standins.PUBLISHED) >= set(KEYS)
+
+
+def test_none_in_a_signature_stands_for_any_length(monkeypatch):
+    sized = replace(WEIGHT_FILES["hed"], key="sized", signature=(("stem.weight", (None, 3, 16, 16)),))
+    monkeypatch.setattr(weights, "WEIGHT_FILES", {"sized": sized})
+    assert identify_annotator({"stem.weight": (384, 3, 16, 16)}) == ("sized",)
+    for other in ((384, 3, 14, 16), (384, 3, 16), ()):
+        with pytest.raises(UnknownWeightsError):
+            identify_annotator({"stem.weight": other})

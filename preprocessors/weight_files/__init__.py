@@ -1,0 +1,8 @@
+"""The table of the annotators' published weight files, one module per family."""
+
+from collections.abc import Mapping
+
+from . import edges, pose
+from .weight_file import WeightFile
+
+WEIGHT_FILES: Mapping[str, WeightFile] = {file.key: file for family in (edges, pose) for file in family.FILES}
