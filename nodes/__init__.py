@@ -11,6 +11,7 @@ from . import (
     hints_tone,
     pose,
     qr,
+    segmentation,
 )
 
 NODE_CLASS_MAPPINGS = {
@@ -24,6 +25,7 @@ NODE_CLASS_MAPPINGS = {
         hints_tone,
         fit,
         pose,
+        segmentation,
         qr,
         control,
     )

@@ -19,6 +19,7 @@ NAMES_ELSEWHERE = {
     "TillerBrightness": {"control_v1p_sd15_brightness"},
     "TillerCanny": {"CannyEdgePreprocessor"},
     "TillerColorGrid": {"ColorPreprocessor", "t2ia_color_grid"},
+    "TillerColorToMask": {"MaskFromColor+", "ImageColorToMask"},
     "TillerControlUnit": {"cr multi controlnet"},
     "TillerDrawPose": {"RenderPeopleKps", "SDPoseDrawKeypoints"},
     "TillerFitHint": {"HintImageEnchance"},
