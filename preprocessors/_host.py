@@ -30,13 +30,16 @@ Layout = Literal["contiguous", "channels_last"]
 Make = Callable[[Shapes], nn.Module]
 
 AUTO = "auto"
-FOLDERS = ("controlnet_aux", "annotators")
+FOLDERS = ("controlnet_aux", "annotators", "sams")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_AT_ONCE = {"contiguous": 1, "channels_last": 4}
 """Pictures per step on the processor: where the layout gains nothing, more at once are slower."""
 
 MOST_AT_ONCE_ON_A_DEVICE = 8
+MOST_AT_ONCE_BESIDE = 64
+"""Items per step that share tensors beside them, as the prompts of one picture do: each is small."""
+
 MOST_KEPT = 4
 
 logger = logging.getLogger("tiller")
@@ -85,6 +88,9 @@ def network(
     tuple of tensors. Nothing is looked for or loaded before the first call. Pictures run in micro-batches by
     free memory; progress is told, and an interrupt stops within a picture.
 
+    Tensors given after the batch go along with each of its micro-batches, whole: prompts, say, and the
+    picture's embedding that they all look at. The caller tells the progress of such calls.
+
     Raises (when called):
         FileNotFoundError: no such file in the folders; names them, the page and the licence.
         UnreadableWeightsError: the file cannot be read as weights.
@@ -95,36 +101,44 @@ def network(
     def make(shapes: Shapes) -> nn.Module:
         return build(shapes) if by_shapes else build()
 
-    def run(batch: torch.Tensor) -> Any:
+    def run(batch: torch.Tensor, *beside: torch.Tensor) -> Any:
         patcher = _patcher(file, make, weights, layout)
-        each = batch.shape[-1] * batch.shape[-2] * file.pixel_bytes
+        each = max(one.shape[-1] * one.shape[-2] for one in (batch, *beside)) * file.pixel_bytes
         management.load_models_gpu([patcher], memory_required=each, force_full_load=True)
-        return _in_parts(patcher, batch, _at_once(patcher.load_device, each, layout), layout)
+        most = MOST_AT_ONCE_BESIDE if beside else _most(patcher.load_device, layout)
+        return _in_parts(patcher, (batch, *beside), _at_once(patcher.load_device, each, most), layout)
 
     return run
 
 
-def _in_parts(patcher: Any, batch: torch.Tensor, at_once: int, layout: Layout) -> Any:
-    """The network's result for the whole batch, made `at_once` pictures at a time."""
-    report = report_images()
+def _in_parts(patcher: Any, given: tuple[torch.Tensor, ...], at_once: int, layout: Layout) -> Any:
+    """The network's result for the whole batch, the first one given, made `at_once` items at a time."""
+    batch, *beside = given
+    report = None if beside else report_images()
     parts: list[Any] = []
     with torch.inference_mode():
+        shared = [one.to(patcher.load_device, torch.float32) for one in beside]
         for start in range(0, len(batch), at_once):
             part = batch[start : start + at_once].to(patcher.load_device, torch.float32)
-            made = patcher.model(part.contiguous(memory_format=MEMORY_FORMATS[layout]))
+            made = patcher.model(part.contiguous(memory_format=MEMORY_FORMATS[layout]), *shared)
             parts.append(
                 tuple(one.float().cpu() for one in made) if isinstance(made, tuple) else made.float().cpu()
             )
-            report(min(start + at_once, len(batch)), len(batch))
+            if report is not None:
+                report(min(start + at_once, len(batch)), len(batch))
         if isinstance(parts[0], tuple):
             return tuple(torch.cat(maps).contiguous() for maps in zip(*parts, strict=True))
         return torch.cat(parts).contiguous()
 
 
-def _at_once(device: torch.device, each: int, layout: Layout) -> int:
+def _most(device: torch.device, layout: Layout) -> int:
+    """How many pictures may go through the network together, however much memory there is."""
+    return MOST_AT_ONCE[layout] if management.is_device_cpu(device) else MOST_AT_ONCE_ON_A_DEVICE
+
+
+def _at_once(device: torch.device, each: int, most: int) -> int:
     """How many pictures go through the network together; `each`: bytes that one of them takes."""
     free: Any = management.get_free_memory(device)
-    most = MOST_AT_ONCE[layout] if management.is_device_cpu(device) else MOST_AT_ONCE_ON_A_DEVICE
     return max(1, min(most, int(free // (2 * each))))
 
 

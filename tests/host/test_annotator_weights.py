@@ -89,6 +89,7 @@ PLACES = (
     f"models/controlnet_aux/{NAME}",
     f"models/controlnet_aux/some/where/{NAME.upper()}",
     f"models/annotators/{NAME}",
+    f"models/sams/{NAME}",
     f"custom_nodes/comfyui_controlnet_aux/ckpts/lllyasviel/Annotators/{NAME}",
     "models/controlnet_aux/table5_pidinet.safetensors",
 )
@@ -304,6 +305,26 @@ def test_a_network_may_give_several_maps(host, folders, state):
     one, other = host.network("pidinet", Two)(BATCH)
     assert torch.equal(one * 2, other)
     assert one.shape == (3, 1, 64, 64)
+
+
+def test_tensors_beside_the_batch_go_whole_along_with_each_of_its_parts(host, folders, state, monkeypatch):
+    put(folders / "models/controlnet_aux" / NAME, state)
+    networks = importlib.import_module("tiller.preprocessors.networks.pidinet")
+    told, parts = [], []
+    monkeypatch.setattr(host, "report_images", lambda: lambda done, total: told.append((done, total)))
+
+    class Asked(networks.PiDiNet):
+        def forward(self, prompts, embedding, scale):
+            parts.append((len(prompts), embedding.dtype, tuple(embedding.shape)))
+            return prompts * embedding.sum() * scale, prompts[:, 0]
+
+    prompts = torch.arange(2.0 * host.MOST_AT_ONCE_BESIDE + 3)[:, None, None]
+    embedding = torch.arange(6, dtype=torch.float16).reshape(1, 6, 1, 1)
+    made, first = host.network("pidinet", Asked)(prompts, embedding, torch.full((1, 1), 2.0))
+    assert torch.equal(made, prompts * 30.0)
+    assert torch.equal(first, prompts[:, 0])
+    assert parts == [(count, torch.float32, (1, 6, 1, 1)) for count in (64, 64, 3)]
+    assert told == []
 
 
 def test_a_network_is_built_to_the_sizes_that_the_file_has(host, folders, state):
