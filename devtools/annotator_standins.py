@@ -19,9 +19,6 @@ from typing import Any, NamedTuple
 
 SHAPES = Path(__file__).resolve().parent.parent / "tests" / "shapes"
 FOLDER = "controlnet_aux"
-VERSION = "1"
-"""Rises when a file below changes, so that an older one of the same name is written anew."""
-
 BLOCK = 4_194_301
 """How many normals are drawn: a prime, so that rows of a big tensor never repeat in step."""
 
@@ -29,13 +26,17 @@ SEED = 21
 
 
 class Published(NamedTuple):
-    """A file: its name and wrapping, and what lets its map vary: a gain, and biases by their endings."""
+    """A file: its name and wrapping, and what lets its map vary: a gain, and biases by their endings.
+
+    `version` rises when the row changes, so that an older file of the same name is written anew.
+    """
 
     name: str
     wrapper: str = ""
     prefix: str = ""
     gain: float = 1.4
     biases: tuple[tuple[str, float], ...] = ()
+    version: int = 1
 
 
 PUBLISHED: dict[str, Published] = {
@@ -46,7 +47,11 @@ PUBLISHED: dict[str, Published] = {
     "line_art_anime": Published("netG.pth"),
     "line_art_anime_denoise": Published("erika.pth", prefix="module."),
     "mlsd": Published("mlsd_large_512_fp32.pth"),
-    "openpose_body": Published("body_pose_model.pth"),
+    "openpose_body": Published(
+        "body_pose_model.pth",
+        biases=(("Mconv7_stage6_L2.bias", 0.4), ("Mconv7_stage6_L1.bias", 0.3)),
+        version=2,
+    ),  # with these it finds people in any picture
     "openpose_hand": Published("hand_pose_model.pth"),
     "openpose_face": Published("facenet.pth"),
 }
@@ -81,10 +86,12 @@ def random_state(key: str) -> dict[str, Any]:
     return tensors
 
 
-def is_current(path: Path) -> bool:
-    """Whether the file exists and its mark says that it was written by this version."""
+def is_current(key: str, path: Path) -> bool:
+    """Whether the file exists and its mark says that it was written from this version of its row."""
     mark = _mark(path)
-    return path.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == VERSION
+    return (
+        path.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == str(PUBLISHED[key].version)
+    )
 
 
 def ensure(models_dir: Path, keys: Iterable[str] = PUBLISHED) -> Path:
@@ -101,7 +108,7 @@ def ensure(models_dir: Path, keys: Iterable[str] = PUBLISHED) -> Path:
     folder = models_dir / FOLDER
     for key in wanted:
         path = folder / PUBLISHED[key].name
-        if not is_current(path):
+        if not is_current(key, path):
             _write(key, path)
     return folder
 
@@ -118,7 +125,7 @@ def _write(key: str, path: Path) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    _mark(path).write_text(VERSION, encoding="utf-8")
+    _mark(path).write_text(str(published.version), encoding="utf-8")
 
 
 def _mark(path: Path) -> Path:

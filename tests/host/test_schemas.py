@@ -33,6 +33,7 @@ NAMES_ELSEWHERE = {
     "TillerLineArtStandard": {"LineartStandardPreprocessor", "lineart_standard"},
     "TillerPiDiNet": {"PiDiNetPreprocessor", "softedge_pidinet", "softedge_pidisafe"},
     "TillerMLSD": {"M-LSDPreprocessor", "mlsd"},
+    "TillerOpenPose": {"OpenposePreprocessor", "openpose_full", "openpose_faceonly"},
     "TillerPixelPerfect": {"PixelPerfectResolution"},
     "TillerPoseToJSON": {"SavePoseKpsAsJsonFile"},
     "TillerQRCode": {"comfy-qr-by-image-size"},
