@@ -5,7 +5,16 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from . import hints_line_art, hints_lines, hints_pose, hints_soft_edge, hints_straight_lines, hints_tone, qr
+from . import (
+    hints_depth,
+    hints_line_art,
+    hints_lines,
+    hints_pose,
+    hints_soft_edge,
+    hints_straight_lines,
+    hints_tone,
+    qr,
+)
 from .hint_inputs import CATEGORY, hint_output, image_input
 
 HINTS = (
@@ -13,6 +22,7 @@ HINTS = (
     *hints_line_art.HINTS,
     *hints_straight_lines.HINTS,
     *hints_soft_edge.HINTS,
+    *hints_depth.HINTS,
     *hints_pose.HINTS,
     *hints_tone.HINTS,
     ("qr_code", qr.TillerQRCode),

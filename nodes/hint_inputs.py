@@ -51,8 +51,9 @@ def weights_input() -> io.Combo.Input:
         default=AUTO,
         tooltip="The network's weight file. auto takes the published file by its name from "
         "models/controlnet_aux, models/annotators or comfyui_controlnet_aux/ckpts; any other choice is "
-        "checked by its contents. Some licences bind you: PiDiNet is for research only, OpenPose for "
-        "non-commercial use. The help page names the file and its page.",
+        "checked by its contents. Some licences bind you: PiDiNet is for research only, OpenPose and the "
+        "larger files of Depth Anything V2 for non-commercial use. The help page names the file and "
+        "its page.",
     )
 
 

@@ -30,7 +30,7 @@ Layout = Literal["contiguous", "channels_last"]
 Make = Callable[[Shapes], nn.Module]
 
 AUTO = "auto"
-FOLDERS = ("controlnet_aux", "annotators", "sams")
+FOLDERS = ("controlnet_aux", "annotators", "sams", "depthanything")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_AT_ONCE = {"contiguous": 1, "channels_last": 4}

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from . import edges, pose
+from . import depth, edges, pose
 from .weight_file import WeightFile
 
-WEIGHT_FILES: Mapping[str, WeightFile] = {file.key: file for family in (edges, pose) for file in family.FILES}
+WEIGHT_FILES: Mapping[str, WeightFile] = {
+    file.key: file for family in (depth, edges, pose) for file in family.FILES
+}

@@ -90,6 +90,7 @@ PLACES = (
     f"models/controlnet_aux/some/where/{NAME.upper()}",
     f"models/annotators/{NAME}",
     f"models/sams/{NAME}",
+    f"models/depthanything/{NAME}",
     f"custom_nodes/comfyui_controlnet_aux/ckpts/lllyasviel/Annotators/{NAME}",
     "models/controlnet_aux/table5_pidinet.safetensors",
 )

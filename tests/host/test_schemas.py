@@ -21,6 +21,7 @@ NAMES_ELSEWHERE = {
     "TillerColorGrid": {"ColorPreprocessor", "t2ia_color_grid"},
     "TillerColorToMask": {"MaskFromColor+", "ImageColorToMask"},
     "TillerControlUnit": {"cr multi controlnet"},
+    "TillerDepthAnythingV2": {"DepthAnythingV2Preprocessor", "depth_anything_v2"},
     "TillerDrawPose": {"RenderPeopleKps", "SDPoseDrawKeypoints"},
     "TillerFitHint": {"HintImageEnchance"},
     "TillerHED": {"HEDPreprocessor", "softedge_hed", "softedge_hedsafe"},

@@ -1,0 +1,45 @@
+"""Hint nodes that see depth with a network."""
+
+import torch
+from comfy_api.latest import io
+
+from ..preprocessors import depth
+from ..preprocessors._host import network
+from ..preprocessors.networks.depth_anything import depth_anything
+from .hint_inputs import CATEGORY, hint_output, image_input, resolution_input, weights_input
+
+
+class TillerDepthAnythingV2(io.ComfyNode):
+    """Depth by Depth Anything V2."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TillerDepthAnythingV2",
+            display_name="Depth Anything V2",
+            category=CATEGORY,
+            description="Depth of the picture, near = white, with fine detail, for depth control nets. Needs "
+            "depth_anything_v2_vitl.pth, _vitb or _vits. The large and the base file are for non-commercial "
+            "use only (CC-BY-NC-4.0); the small one is free (Apache-2.0).",
+            search_aliases=[
+                "depth",
+                "depth map",
+                "depth_anything_v2",
+                "DepthAnythingV2Preprocessor",
+                "Depth Anything V2 - Relative",
+                "DepthAnything_V2",
+            ],
+            inputs=[image_input(), resolution_input(), weights_input()],
+            outputs=[hint_output("Depth from black (farthest) to white (nearest).")],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, resolution: int, weights: str) -> io.NodeOutput:
+        loaded = network("depth_anything_v2", depth_anything, weights, by_shapes=True)
+        return io.NodeOutput(depth.depth_anything_v2(image, loaded, resolution))
+
+
+HINTS = (("depth_anything_v2", TillerDepthAnythingV2),)
+"""Name in the all-in-one node -> its node. TillerHint is made from these lists."""
+
+NODES = tuple(node for _, node in HINTS)
