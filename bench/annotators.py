@@ -1,65 +1,46 @@
-"""Our annotators beside controlnet-aux's, same random weights: `python3 dev.py bench annotators [speed]`.
+"""Our annotators beside the references, same random weights.
 
-Prints the greatest and the mean difference in levels of 255 at three sizes; with `speed`, the seconds of CPU
-for eight pictures of 768 x 768 as well, the sides taking turns. Both sides get pictures at the working size;
-the rule that brings them there is tested in tests/unit.
+    python3 dev.py bench annotators [-- [NAME ...] [--speed] [--write]]
+
+Prints the greatest and the mean difference in levels of 255 at three sizes; with --speed the seconds of CPU
+and the peak memory for pictures of 768 x 768 as well, the sides taking turns; with --write into
+bench/annotators.md, where rows that were not run stay. Both sides get pictures at the working size; the
+rule that brings them there is tested in tests/unit.
 """
 
 from __future__ import annotations
 
+import argparse
+import ctypes
+import gc
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
+import _pairs_edges
 import numpy as np
 import torch
-from _pack import maths
+from _pairs import Hint, Row
 
-SIZES = {"512 x 512": (1, 512, 512), "777 x 523": (1, 523, 777), "3 of 512 x 640": (3, 640, 512)}
+ROWS: tuple[Row, ...] = (*_pairs_edges.ROWS,)
+
+SIZES = {"512 x 512": (1, 512, 512), "777 x 523": (1, 523, 777), "3 of 640 x 512": (3, 512, 640)}
 """Name -> batch, height, width; the second is no multiple of 64."""
 
-SPEED = (8, 768, 768)
+SPEED_SIDE = 768
 ROUNDS = 2
-AT_ONCE = {"contiguous": 1, "channels_last": 4}
+TABLE = Path(__file__).with_suffix(".md")
+DIFFERENCES = ("hint", "reference", *SIZES)
+SPEEDS = ("hint", "pictures", "theirs, s of CPU", "ours", "ratio", "theirs, MB at the peak", "ours", "ratio")
 
 
-class Annotator(NamedTuple):
-    """One hint: our function and network, the reference's detector and module, and how each is asked."""
+class Cost(NamedTuple):
+    """Seconds of CPU, and bytes above what was there before."""
 
-    name: str
-    hint: Callable[..., torch.Tensor]
-    module: Callable[[], torch.nn.Module]
-    reference: Callable[[], torch.nn.Module]
-    detector: Callable[[torch.nn.Module], Any]
-    layout: str = "contiguous"
-    gain: float = 1.4
-    options: tuple[tuple[str, Any], ...] = ()
-
-
-def annotators() -> list[Annotator]:
-    from controlnet_aux import HEDdetector, PidiNetDetector
-    from controlnet_aux.hed import ControlNetHED_Apache2
-    from controlnet_aux.pidi.model import pidinet
-
-    edges = maths("soft_edge")
-    hed, pidi = maths("networks.hed").HED, maths("networks.pidinet").PiDiNet
-    last = "channels_last"
-    return [
-        Annotator("hed", edges.soft_edges_hed, hed, ControlNetHED_Apache2, HEDdetector, last, 0.9),
-        Annotator("pidinet", edges.soft_edges_pidinet, pidi, pidinet, PidiNetDetector, last, 2.0),
-        Annotator(
-            "sketch_pidinet",
-            edges.sketch_pidinet,
-            pidi,
-            pidinet,
-            PidiNetDetector,
-            last,
-            2.0,
-            (("apply_filter", True),),
-        ),
-    ]
+    seconds: float
+    peak: float
 
 
 def pictures(batch: int, height: int, width: int) -> torch.Tensor:
@@ -72,76 +53,101 @@ def pictures(batch: int, height: int, width: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(stretched).astype(np.float32) / 255.0)
 
 
-def pair(which: Annotator) -> tuple[Any, Callable[[torch.Tensor], torch.Tensor]]:
-    """The reference's detector, and our network as the host runs it, with the same weights."""
-    reference, ours = which.reference().eval(), which.module().eval()
-    generator = torch.Generator().manual_seed(0)
-    for tensor in reference.state_dict().values():
-        if tensor.dim() > 1:
-            tensor.normal_(0, which.gain / tensor[0].numel() ** 0.5, generator=generator)
-    ours.load_state_dict(reference.state_dict())
-    layout = torch.channels_last if which.layout == "channels_last" else torch.contiguous_format
-    ours = ours.to(memory_format=layout)
-
-    def network(batch: torch.Tensor) -> torch.Tensor:
-        parts = batch.split(AT_ONCE[which.layout])
-        return torch.cat([ours(part.contiguous(memory_format=layout)) for part in parts]).contiguous()
-
-    return which.detector(reference), network
-
-
-def as_packs_do(which: Annotator, detector: Any, image: torch.Tensor) -> torch.Tensor:
-    """Picture by picture: tensor to 8 bit, padded, detector, cropped, back to a tensor."""
-    padded = maths("padded").padded_batch(image, 0)
-    short = min(padded.array.shape[1:3])
-    made = [
-        detector(
-            one, detect_resolution=short, image_resolution=short, output_type="np", **dict(which.options)
-        )
-        for one in padded.array
-    ]
-    cropped = [one[: padded.size[0], : padded.size[1]] for one in made]
-    return torch.from_numpy(np.stack(cropped).astype(np.float32) / 255.0)
-
-
-def differences(which: Annotator, detector: Any, network: Any) -> str:
-    """One row of the table."""
-    cells = []
+def differences(row: Row) -> list[str]:
+    """The row of the first table."""
+    pair, cells = row.make(), []
     for size in SIZES.values():
         image = pictures(*size)
-        wanted = as_packs_do(which, detector, image) * 255
-        apart = (which.hint(image, network, resolution=0) * 255 - wanted).abs()
+        wanted = (pair.theirs(image) * 255).round()
+        apart = ((pair.ours(image) * 255).round() - wanted).abs()
         cells.append(f"{float(apart.max()):.0f} / {float(apart.mean()):.4f} ({wanted.unique().numel()})")
-    return f"| {which.name} | " + " | ".join(cells) + " |"
+    return [row.name, row.reference, *cells]
 
 
-def speed(which: Annotator, detector: Any, network: Any) -> str:
-    """Seconds of CPU of both sides, least of the rounds, and their ratio."""
-    image = pictures(*SPEED)
+def cost(hint: Hint, image: torch.Tensor) -> Cost:
+    """What one run takes. The peak is the process's own, with free memory given back before."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before, start = _kilobytes("VmRSS"), time.process_time()
+    hint(image)
+    return Cost(time.process_time() - start, (_kilobytes("VmHWM") - before) * 1024)
+
+
+def _kilobytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def speed(row: Row) -> list[str]:
+    """The row of the second table: the least of the rounds for either side."""
+    pair, image = row.make(), pictures(row.timed, SPEED_SIDE, SPEED_SIDE)
     theirs, ours = [], []
     for _ in range(ROUNDS):
-        start = time.process_time()
-        as_packs_do(which, detector, image)
-        theirs.append(time.process_time() - start)
-        start = time.process_time()
-        which.hint(image, network, resolution=0)
-        ours.append(time.process_time() - start)
-    return f"| {which.name} | {min(theirs):.1f} | {min(ours):.1f} | {min(theirs) / min(ours):.2f}x |"
+        theirs.append(cost(pair.theirs, image))
+        ours.append(cost(pair.ours, image))
+    seconds = [min(each.seconds for each in side) for side in (theirs, ours)]
+    peaks = [min(each.peak for each in side) / 1e6 for side in (theirs, ours)]
+    cells = [f"{seconds[0]:.1f}", f"{seconds[1]:.1f}", f"{seconds[0] / seconds[1]:.2f}x"]
+    return [
+        row.name,
+        str(row.timed),
+        *cells,
+        *(f"{peak:.0f}" for peak in peaks),
+        f"{peaks[0] / peaks[1]:.2f}x",
+    ]
+
+
+def written(title: str) -> dict[str, list[str]]:
+    """Hint -> row of the table below that title in the file."""
+    if not TABLE.is_file():
+        return {}
+    below = TABLE.read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in below.splitlines() if line.startswith("| ")]
+    return {row[0]: row for row in rows[1:]}
+
+
+def as_table(head: tuple[str, ...], rows: dict[str, list[str]]) -> str:
+    order = [row.name for row in ROWS if row.name in rows]
+    lines = [list(head), ["---"] * len(head), *(rows[name] for name in order)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def write(found: dict[str, dict[str, list[str]]]) -> None:
+    """Both tables, with the rows just found in place of the older ones."""
+    parts = [
+        "# The annotators beside their references\n\nSame random weights in the published key layout on both "
+        "sides, float32 on the processor. Made by `python3 dev.py bench annotators -- --speed --write`.\n",
+        "## Differences\n\nIn levels of 255: greatest / mean (distinct levels of the reference's map). "
+        "Where a map has two levels only, a value within rounding of the threshold shows as 255.\n",
+        as_table(DIFFERENCES, {**written("Differences"), **found["Differences"]}),
+        f"## Speed\n\nPictures of {SPEED_SIDE} x {SPEED_SIDE}, one thread, both sides in one run, the lesser "
+        f"of {ROUNDS} rounds; ratios are theirs / ours.\n",
+        as_table(SPEEDS, {**written("Speed"), **found["Speed"]}),
+    ]
+    TABLE.write_text("\n".join(parts), encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
+    reader = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    reader.add_argument("names", nargs="*", choices=[[], *(row.name for row in ROWS)], metavar="NAME")
+    reader.add_argument("--speed", action="store_true")
+    reader.add_argument("--write", action="store_true")
+    given = reader.parse_args(arguments)
     warnings.simplefilter("ignore")
-    measured = [(which, *pair(which)) for which in annotators()]
+    torch.set_num_threads(1)
+    rows = [row for row in ROWS if not given.names or row.name in given.names]
+    found: dict[str, dict[str, list[str]]] = {"Differences": {}, "Speed": {}}
     with torch.inference_mode():
-        print("Differences in levels of 255: greatest / mean (distinct levels of the reference's maps)")
-        print(f"| hint | {' | '.join(SIZES)} |\n|---|{'---|' * len(SIZES)}")
-        for which, detector, network in measured:
-            print(differences(which, detector, network), flush=True)
-        if "speed" in arguments:
-            print("\nSeconds of CPU for 8 pictures of 768 x 768\n| hint | controlnet-aux | ours | ratio |")
-            print("|---|---|---|---|")
-            for which, detector, network in measured:
-                print(speed(which, detector, network), flush=True)
+        for title, head, measure in (("Differences", DIFFERENCES, differences), ("Speed", SPEEDS, speed)):
+            if title == "Speed" and not given.speed:
+                continue
+            print(f"\n## {title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+            for row in rows:
+                found[title][row.name] = measure(row)
+                print(f"| {' | '.join(found[title][row.name])} |", flush=True)
+    if given.write:
+        write(found)
     return 0
 
 

@@ -32,7 +32,7 @@ def pairs():
     hed, pidi = ControlNetHED_Apache2().eval(), pidinet().eval()
     ours = HED().eval(), PiDiNet().eval()
     ours[0].load_state_dict(randomise(hed, 0, gain=0.9), strict=True)
-    ours[1].load_state_dict(randomise(pidi, 0, gain=2.0), strict=True)
+    ours[1].load_state_dict(randomise(pidi, 0, gain=1.2), strict=True)
     return {
         "HED": (HEDdetector(hed), torch.inference_mode()(ours[0])),
         "PiDiNet": (PidiNetDetector(pidi), torch.inference_mode()(ours[1])),
