@@ -50,6 +50,7 @@ PUBLISHED: dict[str, Published] = {
     "line_art_anime": Published("netG.pth"),
     "line_art_anime_denoise": Published("erika.pth", prefix="module."),
     "mlsd": Published("mlsd_large_512_fp32.pth"),
+    "normal_bae": Published("scannet.pt", wrapper="model", gain=1.3),
     "openpose_body": Published(
         "body_pose_model.pth",
         biases=(("Mconv7_stage6_L2.bias", 0.4), ("Mconv7_stage6_L1.bias", 0.3)),

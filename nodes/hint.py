@@ -9,6 +9,7 @@ from . import (
     hints_depth,
     hints_line_art,
     hints_lines,
+    hints_normal,
     hints_pose,
     hints_soft_edge,
     hints_straight_lines,
@@ -24,6 +25,7 @@ HINTS = (
     *hints_soft_edge.HINTS,
     *hints_depth.HINTS,
     *hints_pose.HINTS,
+    *hints_normal.HINTS,
     *hints_tone.HINTS,
     ("qr_code", qr.TillerQRCode),
 )

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from . import depth, edges, pose
+from . import depth, edges, normal, pose
 from .weight_file import WeightFile
 
 WEIGHT_FILES: Mapping[str, WeightFile] = {
-    file.key: file for family in (depth, edges, pose) for file in family.FILES
+    file.key: file for family in (depth, edges, pose, normal) for file in family.FILES
 }

@@ -32,6 +32,7 @@ NAMES_ELSEWHERE = {
     "TillerLineArtCoarse": {"lineart_coarse"},
     "TillerLineArtRealistic": {"LineArtPreprocessor", "lineart_realistic"},
     "TillerLineArtStandard": {"LineartStandardPreprocessor", "lineart_standard"},
+    "TillerNormalBae": {"BAE-NormalMapPreprocessor", "normal_bae"},
     "TillerPiDiNet": {"PiDiNetPreprocessor", "softedge_pidinet", "softedge_pidisafe"},
     "TillerMLSD": {"M-LSDPreprocessor", "mlsd"},
     "TillerOpenPose": {"OpenposePreprocessor", "openpose_full", "openpose_faceonly"},
