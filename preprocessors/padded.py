@@ -13,7 +13,7 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class PaddedBatch(NamedTuple):
-    """Pictures (B,h,w,3) uint8 RGB with sides of multiples of 64, and the size before the padding."""
+    """Pictures (B,h,w,C) uint8 with sides of multiples of 64, and the size before the padding."""
 
     array: np.ndarray
     size: tuple[int, int]
@@ -28,12 +28,17 @@ def padded_batch(image: torch.Tensor, resolution: int) -> PaddedBatch:
 
     Source: Mikubill/sd-webui-controlnet: scripts/utils.py (resize_image_with_pad).
     """
+    return padded_array(to_uint8(image), resolution)
+
+
+def padded_array(array: np.ndarray, resolution: int) -> PaddedBatch:
+    """Array (B,H,W,C) uint8 -> the same, each with shorter side `resolution` (0 keeps the size), padded."""
 
     def one(picture: np.ndarray, _: int) -> np.ndarray:
         return pad_to_multiple(resize_short_side(picture, resolution)).array
 
-    size = short_side_size((image.shape[1], image.shape[2]), resolution)
-    return PaddedBatch(map_images(one, to_uint8(image)), size)
+    size = short_side_size((array.shape[1], array.shape[2]), resolution)
+    return PaddedBatch(map_images(one, array), size)
 
 
 def as_levels(array: np.ndarray) -> torch.Tensor:

@@ -24,6 +24,7 @@ HEAVY_MODULES = {
     "insightface",
     "skimage",
     "scipy",
+    "spandrel",
 }
 FILES = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 
