@@ -43,6 +43,11 @@ PUBLISHED: dict[str, Published] = {
     "depth_anything_v2": Published(
         "depth_anything_v2_vitl.pth", biases=(("gamma", 0.5), ("output_conv2.2.bias", 1.0))
     ),
+    "zoe": Published(
+        "ZoeD_M12_N.pt",
+        wrapper="model",
+        biases=(("gamma_1", 0.3), ("gamma_2", 0.3), ("output_conv.4.bias", 0.5)),
+    ),
     "hed": Published("ControlNetHED.pth", gain=0.8, biases=(("projection.bias", -1.3),)),
     "pidinet": Published("table5_pidinet.pth", wrapper="state_dict", prefix="module.", gain=1.2),
     "line_art_realistic": Published("sk_model.pth"),

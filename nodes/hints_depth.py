@@ -3,9 +3,10 @@
 import torch
 from comfy_api.latest import io
 
-from ..preprocessors import depth
+from ..preprocessors import depth, depth_zoe
 from ..preprocessors._host import network
 from ..preprocessors.networks.depth_anything import depth_anything
+from ..preprocessors.networks.zoe import ZoeDepth
 from .hint_inputs import CATEGORY, hint_output, image_input, resolution_input, weights_input
 
 
@@ -39,7 +40,37 @@ class TillerDepthAnythingV2(io.ComfyNode):
         return io.NodeOutput(depth.depth_anything_v2(image, loaded, resolution))
 
 
-HINTS = (("depth_anything_v2", TillerDepthAnythingV2),)
+class TillerDepthZoe(io.ComfyNode):
+    """Depth by ZoeDepth."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TillerDepthZoe",
+            display_name="Zoe Depth",
+            category=CATEGORY,
+            description="Depth of the picture, near = white, measured in metres before it is drawn, for "
+            "depth control nets. Needs ZoeD_M12_N.pt.",
+            search_aliases=[
+                "depth",
+                "depth map",
+                "depth_zoe",
+                "zoe",
+                "ZoeDepth",
+                "Zoe-DepthMapPreprocessor",
+                "Zoe Depth Map",
+            ],
+            inputs=[image_input(), resolution_input(), weights_input()],
+            outputs=[hint_output("Depth from black (far) to white (near).")],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, resolution: int, weights: str) -> io.NodeOutput:
+        loaded = network("zoe", ZoeDepth, weights, by_shapes=True)
+        return io.NodeOutput(depth_zoe.depth_zoe(image, loaded, resolution))
+
+
+HINTS = (("depth_anything_v2", TillerDepthAnythingV2), ("depth_zoe", TillerDepthZoe))
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
 
 NODES = tuple(node for _, node in HINTS)

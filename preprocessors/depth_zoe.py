@@ -13,7 +13,9 @@ INNER = (384, 512)
 """(height, width) that the network was trained at: the nearer of the two sides is met."""
 
 INNER_MULTIPLE = 32
-MOST_INNER_PIXELS = 1 << 21
+MOST_INNER_PIXELS = 1 << 20
+"""What the network sees at most: it takes memory by the square of this."""
+
 BORDER = 3.0
 PERCENTILES = (2, 85)
 """Depths that become white and black; what is nearer or farther still is cut."""
@@ -32,7 +34,7 @@ def depth_zoe(image: torch.Tensor, network: Network, resolution: int = 512) -> t
     black map, and the log says so once.
 
     Raises:
-        ValueError: for an image that is empty, not finite, of another shape, or far too long for its height.
+        ValueError: for an image that is empty, not finite, or of another shape.
 
     Source: Mikubill/sd-webui-controlnet: annotator/zoe/__init__.py (ZoeDetector);
     isl-org/ZoeDepth: zoedepth/models/depth_model.py (infer_with_flip_aug).
@@ -59,9 +61,7 @@ def depth_zoe(image: torch.Tensor, network: Network, resolution: int = 512) -> t
     maps = map_images(finished, depths)
     flat = sum(not one.any() for one in maps)
     if flat:
-        logger.warning(
-            "ZoeDepth saw no difference in depth in %d of %d pictures: their maps are black.", flat, len(maps)
-        )
+        logger.warning("ZoeDepth sees no depth in %d of %d pictures: their maps are black.", flat, len(maps))
     return batch.hint(maps)
 
 
@@ -82,24 +82,17 @@ def near_is_white(depth: np.ndarray) -> np.ndarray:
 def inner_size(size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) of a picture -> the size that the network sees, multiples of 32, aspect nearly kept.
 
-    One side becomes 384 or 512 long, the one that changes less.
-
-    Raises:
-        ValueError: when the picture is so long that the network would take far too much memory.
+    One side becomes 384 or 512 long, the one that changes less. Pictures longer than about 7:1 are seen
+    smaller than that.
 
     Source: isl-org/ZoeDepth: zoedepth/models/base_models/midas.py (Resize.get_size).
     """
-    scales = INNER[0] / size[0], INNER[1] / size[1]
-    scale = min(reversed(scales), key=lambda one: abs(1.0 - one))
+    scales = INNER[1] / size[1], INNER[0] / size[0]
+    scale = min(scales, key=lambda one: abs(1.0 - one))
+    scale = min(scale, (MOST_INNER_PIXELS / (size[0] * size[1])) ** 0.5)
     height, width = (
         max(INNER_MULTIPLE, round(side * scale / INNER_MULTIPLE) * INNER_MULTIPLE) for side in size
     )
-    if height * width > MOST_INNER_PIXELS:
-        raise ValueError(
-            f"ZoeDepth needs a picture that it can see with at most {MOST_INNER_PIXELS} pixels, got one of "
-            f"{size[1]} x {size[0]} with its borders, which it would see at {width} x {height}. Crop the "
-            "picture to a shape that is less long."
-        )
     return height, width
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from ...adapters.identify import Shapes
+from .dpt import Fusion, enlarged
 from .zoe_beit import TAPS, BeitEncoder, BeitSizes
 
 ATTRACTORS = (16, 8, 4, 1)
@@ -59,13 +60,13 @@ class ZoeDepth(nn.Module):
         for projector, attractor, features in zip(self.projectors, self.attractors, seen.fused, strict=True):
             embedding = projector(features)
             size = _size(features)
-            points = functional.softplus(attractor(embedding + _stretched(before, size)))
-            centres = attracted(_stretched(centres, size), points)
+            points = functional.softplus(attractor(embedding + enlarged(before, size)))
+            centres = attracted(enlarged(centres, size), points)
             before = embedding
         size = _size(seen.last)
-        beside = (seen.last, _stretched(seen.relative, size), _stretched(before, size))
+        beside = (seen.last, enlarged(seen.relative, size), enlarged(before, size))
         shares = functional.softplus(self.conditional_log_binomial["mlp"](torch.cat(beside, dim=1)))
-        return (bin_chances(shares, centres.shape[1]) * _stretched(centres, size)).sum(1, keepdim=True)
+        return (bin_chances(shares, centres.shape[1]) * enlarged(centres, size)).sum(1, keepdim=True)
 
 
 def attracted(centres: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -154,7 +155,7 @@ class _Decoder(nn.Module):
         super().__init__()
         for number, before in enumerate(channels, start=1):
             self.add_module(f"layer{number}_rn", nn.Conv2d(before, features, 3, padding=1, bias=False))
-            self.add_module(f"refinenet{number}", _Fuse(features))
+            self.add_module(f"refinenet{number}", Fusion(features))
         after, before = head
         self.output_conv = nn.ModuleDict(
             {
@@ -166,46 +167,13 @@ class _Decoder(nn.Module):
 
     def forward(self, maps: list[torch.Tensor]) -> _Seen:
         layers = [self.get_submodule(f"layer{n}_rn")(one) for n, one in enumerate(maps, start=1)]
-        fused: list[torch.Tensor] = []
-        for number in range(len(layers), 0, -1):
-            below = fused[-1] if fused else None
-            height, width = _size(layers[number - 1])
-            size = _size(layers[number - 2]) if number > 1 else (2 * height, 2 * width)
-            fused.append(self.get_submodule(f"refinenet{number}")(layers[number - 1], below, size))
-        half = self.output_conv["0"](fused[-1])
-        last = self.output_conv["2"](_stretched(half, (2 * half.shape[-2], 2 * half.shape[-1]))).relu()
+        fused = [self.get_submodule("refinenet4")(layers[3], size=_size(layers[2]))]
+        for number in (3, 2, 1):
+            size = _size(layers[number - 2]) if number > 1 else None
+            fused.append(self.get_submodule(f"refinenet{number}")(fused[-1], layers[number - 1], size))
+        last = self.output_conv["2"](enlarged(self.output_conv["0"](fused[-1]))).relu()
         return _Seen(last, self.output_conv["4"](last).relu(), layers[-1], fused)
-
-
-class _Fuse(nn.Module):
-    """A map, added to the enlarged one from below, refined and enlarged."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.out_conv = nn.Conv2d(features, features, 1)
-        self.resConfUnit1 = _Residual(features)
-        self.resConfUnit2 = _Residual(features)
-
-    def forward(
-        self, features: torch.Tensor, below: torch.Tensor | None, size: tuple[int, int]
-    ) -> torch.Tensor:
-        total = features if below is None else below + self.resConfUnit1(features)
-        return self.out_conv(_stretched(self.resConfUnit2(total), size))
-
-
-class _Residual(nn.Module):
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
-        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.conv2(self.conv1(features.relu()).relu_()) + features
 
 
 def _size(features: torch.Tensor) -> tuple[int, int]:
     return features.shape[-2], features.shape[-1]
-
-
-def _stretched(features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return functional.interpolate(features, size, mode="bilinear", align_corners=True)

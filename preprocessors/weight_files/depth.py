@@ -29,4 +29,22 @@ FILES = (
         licence="CC-BY-NC-4.0, non-commercial use only; the small depth_anything_v2_vits.pth: Apache-2.0",
         page="https://huggingface.co/depth-anything",
     ),
+    WeightFile(
+        "zoe",
+        "ZoeDepth",
+        ("ZoeD_M12_N.pt",),
+        (
+            ("core.core.pretrained.model.blocks.0.attn.relative_position_bias_table", (None, None)),
+            ("core.core.pretrained.model.blocks.0.mlp.fc1.weight", (None, None)),
+            *((f"core.core.pretrained.act_postprocess{n}.3.weight", (None, None, 1, 1)) for n in range(1, 5)),
+            ("core.core.scratch.layer1_rn.weight", (None, None, 3, 3)),
+            ("core.core.scratch.output_conv.2.weight", (None, None, 3, 3)),
+            ("projectors.0._net.2.weight", (None, None, 1, 1)),
+            ("seed_bin_regressor._net.2.weight", (None, None, 1, 1)),
+            ("conditional_log_binomial.mlp.0.weight", (None, None, 1, 1)),
+        ),
+        unwrap=("model",),
+        licence="MIT",
+        pixel_bytes=4096,
+    ),
 )

@@ -22,6 +22,7 @@ NAMES_ELSEWHERE = {
     "TillerColorToMask": {"MaskFromColor+", "ImageColorToMask"},
     "TillerControlUnit": {"cr multi controlnet"},
     "TillerDepthAnythingV2": {"DepthAnythingV2Preprocessor", "depth_anything_v2"},
+    "TillerDepthZoe": {"Zoe-DepthMapPreprocessor", "depth_zoe"},
     "TillerDrawPose": {"RenderPeopleKps", "SDPoseDrawKeypoints"},
     "TillerFitHint": {"HintImageEnchance"},
     "TillerHED": {"HEDPreprocessor", "softedge_hed", "softedge_hedsafe"},
