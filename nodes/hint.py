@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from . import (
     hints_depth,
+    hints_depth_leres,
     hints_line_art,
     hints_lines,
     hints_normal,
@@ -24,6 +25,7 @@ HINTS = (
     *hints_straight_lines.HINTS,
     *hints_soft_edge.HINTS,
     *hints_depth.HINTS,
+    *hints_depth_leres.HINTS,
     *hints_pose.HINTS,
     *hints_normal.HINTS,
     *hints_tone.HINTS,

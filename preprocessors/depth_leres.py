@@ -44,7 +44,7 @@ def depth_leres(
     depths = network(leres_input(batch.array))[:, 0].numpy()
     flat = sum(_is_flat(depth) for depth in depths)
     if flat:
-        logger.warning("No depth in %d of %d pictures: their maps are black.", flat, len(depths))
+        logger.warning("LeReS sees no depth in %d of %d pictures: their maps are black.", flat, len(depths))
     return batch.hint(
         map_images(lambda depth, _: depth_levels(depth, remove_near, remove_background), depths)
     )

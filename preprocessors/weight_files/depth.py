@@ -4,6 +4,18 @@ from .weight_file import WeightFile
 
 FILES = (
     WeightFile(
+        "leres",
+        "LeReS depth",
+        ("res101.pth",),
+        (
+            ("depth_model.encoder_modules.encoder.conv1.weight", (None, 3, 7, 7)),
+            ("depth_model.decoder_modules.outconv.adapt_conv.3.weight", (1, None, 3, 3)),
+        ),
+        unwrap=("depth_model",),
+        licence="Adobe Research: non-commercial use only",
+        pixel_bytes=1280,
+    ),
+    WeightFile(
         "depth_anything_v2",
         "Depth Anything V2",
         (

@@ -127,7 +127,7 @@ def test_one_depth_gives_a_black_map_and_one_log_line(caplog, value):
         hint = depth_leres(as_image(*[picture(64, 96)] * 3), network, 10, 10, resolution=0)
     assert [float(one.max()) for one in hint] == [0.0, 1.0, 0.0]
     assert [record.message for record in caplog.records] == [
-        "No depth in 2 of 3 pictures: their maps are black."
+        "LeReS sees no depth in 2 of 3 pictures: their maps are black."
     ]
 
 
