@@ -62,6 +62,8 @@ PUBLISHED: dict[str, Published] = {
         biases=(("Mconv7_stage6_L2.bias", 0.4), ("Mconv7_stage6_L1.bias", 0.3)),
         version=2,
     ),  # with these it finds people in any picture
+    "oneformer_ade20k": Published("250_16_swin_l_oneformer_ade20k_160k.pth", wrapper="model", gain=5.0),
+    "oneformer_coco": Published("150_16_swin_l_oneformer_coco_100ep.pth", wrapper="model", gain=5.0),
     "openpose_hand": Published("hand_pose_model.pth"),
     "openpose_face": Published("facenet.pth"),
 }

@@ -47,6 +47,7 @@ NAMES_ELSEWHERE = {
     "TillerScribbleHED": {"FakeScribblePreprocessor", "scribble_hed"},
     "TillerScribblePiDiNet": {"Scribble_PiDiNet_Preprocessor", "scribble_pidinet"},
     "TillerScribbleXDoG": {"Scribble_XDoG_Preprocessor", "scribble_xdog"},
+    "TillerSegmentOneFormer": {"OneFormer-ADE20K-SemSegPreprocessor", "seg_ofade20k", "seg_ofcoco"},
     "TillerShuffle": {"ShufflePreprocessor"},
     "TillerSketchPiDiNet": {"t2ia_sketch_pidi"},
     "TillerThreshold": {"BinaryPreprocessor"},
