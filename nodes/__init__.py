@@ -1,6 +1,7 @@
 """What the user sees: each file is V3 schemas and one call apiece."""
 
 from . import (
+    contact_sheet,
     control,
     fit,
     hint,
@@ -23,6 +24,7 @@ NODE_CLASS_MAPPINGS = {
     node.__name__: node
     for module in (
         hint,
+        contact_sheet,
         hints_lines,
         hints_line_art,
         hints_straight_lines,

@@ -63,6 +63,14 @@ class UnreadableWeightsError(ValueError):
     """A file that the host's safe loader refuses: cut off, no weights file at all, or with code in it."""
 
 
+class MissingWeightsError(FileNotFoundError):
+    """A weight file that lies in none of the folders; `remedy` says what to get and where to put it."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} {remedy}")
+        self.remedy = remedy
+
+
 def weight_names(suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
     """Every file with one of the suffixes in the annotators' folders, by its path below them."""
     names: dict[str, None] = {}
@@ -92,7 +100,7 @@ def network(
     picture's embedding that they all look at. The caller tells the progress of such calls.
 
     Raises (when called):
-        FileNotFoundError: no such file in the folders; names them, the page and the licence.
+        MissingWeightsError: no such file in the folders; names them, the page and the licence.
         UnreadableWeightsError: the file cannot be read as weights.
         UnknownWeightsError: the file holds something else.
     """
@@ -215,7 +223,7 @@ def weight_path(file: WeightFile, weights: str = AUTO) -> str:
     """Where the chosen file lies, or, for "auto", the one with a known name.
 
     Raises:
-        FileNotFoundError: naming the file, the folders, the page and the licence.
+        MissingWeightsError: naming the file, the folders, the page and the licence.
     """
     wanted = [
         f"{Path(name).stem}{suffix}" for name in file.names for suffix in (".safetensors", Path(name).suffix)
@@ -226,10 +234,11 @@ def weight_path(file: WeightFile, weights: str = AUTO) -> str:
             if path is not None:
                 return path
     places = ", ".join(path for folder in FOLDERS for path in folder_paths.get_folder_paths(folder))
-    raise FileNotFoundError(
+    raise MissingWeightsError(
         f"{file.title} needs its weight file {file.names[0] if weights == AUTO else weights}, found none in "
-        f"{places} and the folders below. Get {file.names[0]} from {file.page} (licence: {file.licence}) and "
-        f"put it into {folder_paths.get_folder_paths(FOLDERS[0])[0]}."
+        f"{places} and the folders below.",
+        f"Get {file.names[0]} from {file.page} (licence: {file.licence}) and "
+        f"put it into {folder_paths.get_folder_paths(FOLDERS[0])[0]}.",
     )
 
 

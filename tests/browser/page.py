@@ -30,7 +30,7 @@ STAND_INS = {
     "ckpt_name": "tiller_standin_sd15.safetensors",
     "control_net_name": "tiller_standin_control_sd15.safetensors",
 }
-SMALL = {"steps": 2, "batch_size": 1}
+SMALL = {"hints": "canny, hed", "steps": 2, "batch_size": 1}
 LATENTS = frozenset({"EmptyLatentImage", "EmptySD3LatentImage"})
 SIDE = 64
 PICTURES = frozenset({"SaveImage", "PreviewImage"})

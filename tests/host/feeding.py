@@ -22,6 +22,8 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
 }
 SMALL = {"resolution": 64}
 """Where a network works, which takes long at the default size."""
+FEW = {"TillerContactSheet": {"hints": "canny, hed", **SMALL}}
+"""Nodes whose defaults would make everything there is."""
 LEFT_OPEN = frozenset({"VAE"})
 """Optional sockets that only some files need."""
 
@@ -43,6 +45,7 @@ class Feeder:
         inputs = self.server.defaults(name)
         if "weights" in inputs:
             inputs |= SMALL
+        inputs |= FEW.get(name, {})
         for group in ("required", "optional"):
             for socket, (kind, *rest) in self.server.object_info[name]["input"].get(group, {}).items():
                 if kind == "COMFY_AUTOGROW_V3":

@@ -48,6 +48,7 @@ def refusals(monkeypatch: pytest.MonkeyPatch, inputs: dict[str, Any]) -> str:
 def test_every_hint_node_is_an_option():
     hints = {name for name, node in NODES.items() if node.define_schema().category == "Tiller/hints"}
     assert {node.__name__ for _, node in PARTS} == hints - {
+        "TillerContactSheet",
         "TillerHint",
         "TillerFitHint",
         "TillerPixelPerfect",

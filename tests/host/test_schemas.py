@@ -20,6 +20,7 @@ NAMES_ELSEWHERE = {
     "TillerCanny": {"CannyEdgePreprocessor"},
     "TillerColorGrid": {"ColorPreprocessor", "t2ia_color_grid"},
     "TillerColorToMask": {"MaskFromColor+", "ImageColorToMask"},
+    "TillerContactSheet": {"compare preprocessors"},
     "TillerControlUnit": {"cr multi controlnet"},
     "TillerDepthAnythingV2": {"DepthAnythingV2Preprocessor", "depth_anything_v2"},
     "TillerDepthZoe": {"Zoe-DepthMapPreprocessor", "depth_zoe"},
