@@ -51,6 +51,7 @@ PUBLISHED: dict[str, Published] = {
     "leres": Published("res101.pth", wrapper="depth_model", prefix="module."),
     "hed": Published("ControlNetHED.pth", gain=0.8, biases=(("projection.bias", -1.3),)),
     "pidinet": Published("table5_pidinet.pth", wrapper="state_dict", prefix="module.", gain=1.2),
+    "lama": Published("ControlNetLama.pth", prefix="model."),
     "line_art_realistic": Published("sk_model.pth"),
     "line_art_coarse": Published("sk_model2.pth"),
     "line_art_anime": Published("netG.pth"),

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from . import (
     hints_depth,
     hints_depth_leres,
+    hints_inpaint,
     hints_line_art,
     hints_lines,
     hints_normal,
@@ -30,6 +31,7 @@ HINTS = (
     *hints_pose.HINTS,
     *hints_segmentation.HINTS,
     *hints_normal.HINTS,
+    *hints_inpaint.HINTS,
     *hints_tone.HINTS,
     ("qr_code", qr.TillerQRCode),
 )

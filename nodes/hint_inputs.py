@@ -17,12 +17,12 @@ def image_input() -> io.Image.Input:
     )
 
 
-def resolution_input() -> io.Int.Input:
+def resolution_input(default: int = 512) -> io.Int.Input:
     """The length of the shorter side at which the hint is made."""
     return io.Int.Input(
         "resolution",
         display_name="resolution",
-        default=512,
+        default=default,
         min=0,
         max=MAX_RESOLUTION,
         step=8,

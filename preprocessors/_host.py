@@ -30,7 +30,7 @@ Layout = Literal["contiguous", "channels_last"]
 Make = Callable[[Shapes], nn.Module]
 
 AUTO = "auto"
-FOLDERS = ("controlnet_aux", "annotators", "sams", "depthanything")
+FOLDERS = ("controlnet_aux", "annotators", "sams", "depthanything", "inpaint")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_AT_ONCE = {"contiguous": 1, "channels_last": 4}
@@ -288,6 +288,8 @@ def _complaint(path: str) -> str | None:
 def _reason(error: Exception) -> str:
     """The loader's complaint in words, with the first line of what it says of the file itself."""
     said = str(error).split("WeightsUnpickler error:")[-1].strip().split("\n")[0][:200]
-    if "Unsupported global" in str(error) or "TorchScript" in str(error):
+    if "TorchScript" in str(error):
+        return "which is a TorchScript program, not plain weights, and nothing of it was run"
+    if "Unsupported global" in str(error):
         return f"which is no plain weight file: it holds code or objects, and nothing of it was run ({said})"
     return f"which is cut off or damaged ({type(error).__name__}: {said})"

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from . import depth, edges, normal, pose, segmentation
+from . import depth, edges, inpaint, normal, pose, segmentation
 from .weight_file import WeightFile
 
 WEIGHT_FILES: Mapping[str, WeightFile] = {
-    file.key: file for family in (depth, edges, normal, pose, segmentation) for file in family.FILES
+    file.key: file for family in (depth, edges, normal, pose, segmentation, inpaint) for file in family.FILES
 }

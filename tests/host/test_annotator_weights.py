@@ -91,6 +91,7 @@ PLACES = (
     f"models/annotators/{NAME}",
     f"models/sams/{NAME}",
     f"models/depthanything/{NAME}",
+    f"models/inpaint/{NAME}",
     f"custom_nodes/comfyui_controlnet_aux/ckpts/lllyasviel/Annotators/{NAME}",
     "models/controlnet_aux/table5_pidinet.safetensors",
 )
@@ -178,6 +179,11 @@ BAD = {
     "truncated safetensors": (truncated(0.6), "table5_pidinet.safetensors", "which is cut off or damaged"),
     "pickle with code": (harmful_pickle, NAME, "it holds code or objects, and nothing of it was run"),
     "archive with code": (harmful_archive, NAME, "it holds code or objects, and nothing of it was run"),
+    "TorchScript": (
+        lambda path, _: torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path),
+        NAME,
+        "which is a TorchScript program, not plain weights, and nothing of it was run",
+    ),
     "no names": (lambda path, _: torch.save([torch.zeros(2)], path), NAME, "which is cut off or damaged"),
 }
 

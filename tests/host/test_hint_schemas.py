@@ -17,8 +17,11 @@ OPTIONS = {option.key: option.inputs for option in COMBO.options}
 PARTS = importlib.import_module(f"{HINT.__module__}").HINTS
 
 
+MASK = torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(1))
+
+
 def defaults(inputs: list[Any]) -> dict[str, Any]:
-    return {entry.id: entry.default for entry in inputs}
+    return {entry.id: MASK if entry.id == "mask" else entry.default for entry in inputs}
 
 
 def run_hint(inputs: dict[str, Any], image: torch.Tensor | None) -> torch.Tensor:
@@ -107,6 +110,12 @@ def test_a_resolution_between_the_steps_is_valid(monkeypatch):
     inputs = {"hint": "threshold", "hint.level": 127, "hint.resolution": 333}
     assert refusals(monkeypatch, inputs) == ""
     assert run_hint(inputs, torch.rand(1, 40, 50, 3)).shape == (1, 333, 416, 3)
+
+
+def test_a_socket_inside_an_option_is_asked_for_with_that_option_alone(monkeypatch):
+    inputs = {"hint": "inpaint_lama", "hint.resolution": 64, "hint.weights": "auto"}
+    assert refusals(monkeypatch, inputs) == "mask"
+    assert refusals(monkeypatch, {"hint": "invert"}) == ""
 
 
 def test_a_missing_image_is_named():

@@ -29,6 +29,7 @@ NAMES_ELSEWHERE = {
     "TillerFitHint": {"HintImageEnchance"},
     "TillerHED": {"HEDPreprocessor", "softedge_hed", "softedge_hedsafe"},
     "TillerHint": {"AIO_Preprocessor"},
+    "TillerInpaintLaMa": {"inpaint_only+lama", "INPAINT_InpaintWithModel"},
     "TillerInvert": {"invert (from white bg & black line)"},
     "TillerLineArtAnime": {"AnimeLineArtPreprocessor", "lineart_anime"},
     "TillerLineArtAnimeDenoise": {"Manga2Anime_LineArt_Preprocessor", "lineart_anime_denoise"},
