@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import torch
 
+from .depth_boost import boosted_depth
 from .image import check_image, map_images
 from .padded import Network, as_levels, padded_batch
 
@@ -26,22 +27,30 @@ def depth_leres(
     remove_near: float = 0.0,
     remove_background: float = 0.0,
     resolution: int = 512,
+    merge: Network | None = None,
 ) -> torch.Tensor:
     """IMAGE (B,H,W,C) RGB 0..1 -> IMAGE (B,h,w,3) in 0..1, near is white.
 
     `network` is a `LeReS`: (B,3,h,w) as `leres_input` gives it -> (B,1,h,w), far is greater. `remove_near`
     and `remove_background` are percent of the depth range, 0..100: what lies nearer than the first is drawn
-    white, what lies behind the last of the second black. A map of one value gives a black hint, and the log
-    says so once.
+    white, what lies behind the last of the second black. With `merge`, a `LeReSMerge`, each picture is seen
+    at several sizes (leres++). A map of one value gives a black hint, and the log says so once.
 
     Raises:
-        ValueError: for an image that is empty, not finite, or of another shape.
+        ValueError: for an image that is empty, not finite, or of another shape, or too large for the boost.
 
     Source: Mikubill/sd-webui-controlnet: annotator/leres/__init__.py (apply_leres).
     """
     check_image(image, "LeReS depth")
     batch = padded_batch(image, resolution)
-    depths = network(leres_input(batch.array))[:, 0].numpy()
+
+    def estimate(pictures: np.ndarray) -> np.ndarray:
+        return network(leres_input(pictures))[:, 0].numpy()
+
+    if merge is None:
+        depths = estimate(batch.array)
+    else:
+        depths = np.stack([boosted_depth(picture, estimate, merge) for picture in batch.array])
     flat = sum(_is_flat(depth) for depth in depths)
     if flat:
         logger.warning("LeReS sees no depth in %d of %d pictures: their maps are black.", flat, len(depths))
