@@ -49,6 +49,7 @@ PUBLISHED: dict[str, Published] = {
         biases=(("gamma_1", 0.3), ("gamma_2", 0.3), ("output_conv.4.bias", 0.5)),
     ),
     "leres": Published("res101.pth", wrapper="depth_model", prefix="module."),
+    "leres_merge": Published("latest_net_G.pth"),
     "hed": Published("ControlNetHED.pth", gain=0.8, biases=(("projection.bias", -1.3),)),
     "pidinet": Published("table5_pidinet.pth", wrapper="state_dict", prefix="module.", gain=1.2),
     "lama": Published("ControlNetLama.pth", prefix="model."),

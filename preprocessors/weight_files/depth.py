@@ -16,6 +16,14 @@ FILES = (
         pixel_bytes=1280,
     ),
     WeightFile(
+        "leres_merge",
+        "LeReS boost",
+        ("latest_net_G.pth",),
+        (("model.model.0.weight", (None, 2, 4, 4)), ("model.model.3.weight", (None, 1, 4, 4))),
+        licence="BoostingMonocularDepth: academic use only",
+        pixel_bytes=640,
+    ),
+    WeightFile(
         "depth_anything_v2",
         "Depth Anything V2",
         (

@@ -16,7 +16,8 @@ def node():
 
 
 def hint(node, **settings):
-    widgets = {"remove_near": 0.0, "remove_background": 0.0, "resolution": 64, "weights": "auto"}
+    widgets = {"remove_near": 0.0, "remove_background": 0.0, "boost": False, "resolution": 64}
+    widgets |= {"weights": "auto", "merge_weights": "auto"}
     return node.execute(image=IMAGE, **{**widgets, **settings}).args[0]
 
 
@@ -36,3 +37,15 @@ def test_another_networks_file_is_refused_by_name(node):
         ValueError, match=r"LeReS depth needs weights like those of res101\.pth, got sk_model\.pth"
     ):
         hint(node, weights="sk_model.pth")
+
+
+def test_the_boost_is_another_map_and_asks_for_its_own_file(node):
+    boosted = hint(node, boost=True)
+    assert boosted.shape == IMAGE.shape
+    assert len(boosted.unique()) > 50
+    assert not torch.equal(boosted, hint(node))
+    assert torch.equal(hint(node, merge_weights="sk_model.pth"), hint(node)), "not looked at without boost"
+    with pytest.raises(
+        ValueError, match=r"LeReS boost needs weights like those of latest_net_G\.pth, got sk_m"
+    ):
+        hint(node, boost=True, merge_weights="sk_model.pth")

@@ -24,7 +24,7 @@ NAMES_ELSEWHERE = {
     "TillerControlUnit": {"cr multi controlnet"},
     "TillerDepthAnythingV2": {"DepthAnythingV2Preprocessor", "depth_anything_v2"},
     "TillerDepthZoe": {"Zoe-DepthMapPreprocessor", "depth_zoe"},
-    "TillerDepthLeReS": {"LeReS-DepthMapPreprocessor", "depth_leres"},
+    "TillerDepthLeReS": {"LeReS-DepthMapPreprocessor", "depth_leres", "depth_leres++"},
     "TillerDrawPose": {"RenderPeopleKps", "SDPoseDrawKeypoints"},
     "TillerFitHint": {"HintImageEnchance"},
     "TillerHED": {"HEDPreprocessor", "softedge_hed", "softedge_hedsafe"},
