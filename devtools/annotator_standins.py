@@ -57,6 +57,7 @@ PUBLISHED: dict[str, Published] = {
     "line_art_coarse": Published("sk_model2.pth"),
     "line_art_anime": Published("netG.pth"),
     "line_art_anime_denoise": Published("erika.pth", prefix="module."),
+    "midas": Published("dpt_hybrid-midas-501f0c75.pt", gain=1.0, biases=(("output_conv.4.bias", 1.0),)),
     "mlsd": Published("mlsd_large_512_fp32.pth"),
     "normal_bae": Published("scannet.pt", wrapper="model", gain=1.3),
     "openpose_body": Published(

@@ -6,8 +6,38 @@ from comfy_api.latest import io
 from ..preprocessors import depth, depth_zoe
 from ..preprocessors._host import network
 from ..preprocessors.networks.depth_anything import depth_anything
+from ..preprocessors.networks.midas import midas
 from ..preprocessors.networks.zoe import ZoeDepth
 from .hint_inputs import CATEGORY, hint_output, image_input, resolution_input, weights_input
+
+
+class TillerDepthMiDaS(io.ComfyNode):
+    """Depth by MiDaS."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TillerDepthMiDaS",
+            display_name="MiDaS Depth",
+            category=CATEGORY,
+            description="Depth of the picture, near = white, for depth control nets: the classic one, which "
+            "they were trained with. Needs dpt_hybrid-midas-501f0c75.pt.",
+            search_aliases=[
+                "depth",
+                "depth map",
+                "midas",
+                "depth_midas",
+                "MiDaS-DepthMapPreprocessor",
+                "MiDaS Depth Map",
+            ],
+            inputs=[image_input(), resolution_input(), weights_input()],
+            outputs=[hint_output("Depth from black (farthest) to white (nearest).")],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, resolution: int, weights: str) -> io.NodeOutput:
+        loaded = network("midas", midas, weights, by_shapes=True)
+        return io.NodeOutput(depth.depth_midas(image, loaded, resolution))
 
 
 class TillerDepthAnythingV2(io.ComfyNode):
@@ -70,7 +100,11 @@ class TillerDepthZoe(io.ComfyNode):
         return io.NodeOutput(depth_zoe.depth_zoe(image, loaded, resolution))
 
 
-HINTS = (("depth_anything_v2", TillerDepthAnythingV2), ("depth_zoe", TillerDepthZoe))
+HINTS = (
+    ("depth_midas", TillerDepthMiDaS),
+    ("depth_anything_v2", TillerDepthAnythingV2),
+    ("depth_zoe", TillerDepthZoe),
+)
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
 
 NODES = tuple(node for _, node in HINTS)

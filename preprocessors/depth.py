@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from .image import check_image, from_uint8, resize_short_side, to_uint8
-from .padded import Network
+from .padded import Network, PaddedBatch, as_levels, padded_batch
 
 PATCH = 14
 SEEN_SIDE = 518
@@ -20,6 +20,34 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 logger = logging.getLogger("tiller")
+
+
+def depth_midas(image: torch.Tensor, network: Network, resolution: int = 512) -> torch.Tensor:
+    """IMAGE (B,H,W,C) RGB 0..1 -> IMAGE (B,h,w,3), each picture from 0 (farthest) to 1 (nearest).
+
+    `network` is a `Midas`; it sees the whole picture at the working size. A picture without depth gives a
+    black map, and the log says so once.
+
+    Raises:
+        ValueError: for an image that is empty, not finite, or of another shape.
+
+    Source: Mikubill/sd-webui-controlnet: annotator/midas/__init__.py (apply_midas).
+    """
+    batch, depths = midas_depths(image, network, resolution, "MiDaS depth")
+    return batch.hint(near_white(depths, "MiDaS depth"))
+
+
+def midas_depths(
+    image: torch.Tensor, network: Network, resolution: int, needed_by: str
+) -> tuple[PaddedBatch, np.ndarray]:
+    """The pictures as `Midas` reads them, and its inverse depths (B,h,w) float32 with the padding.
+
+    Raises:
+        ValueError: for an image that is empty, not finite, or of another shape.
+    """
+    check_image(image, needed_by)
+    batch = padded_batch(image, resolution)
+    return batch, network(as_levels(batch.array) / 127.5 - 1.0)[:, 0].numpy()
 
 
 def depth_anything_v2(image: torch.Tensor, network: Network, resolution: int = 512) -> torch.Tensor:
@@ -62,19 +90,25 @@ def near_white(maps: np.ndarray, needed_by: str) -> np.ndarray:
 
     Source: lllyasviel/ControlNet-v1-1-nightly: annotator/midas/__init__.py.
     """
-    levels = np.zeros(maps.shape, np.uint8)
+    levels = np.empty(maps.shape, np.uint8)
     flat = 0
     for one, written in zip(maps, levels, strict=True):
-        least, most = float(one.min()), float(one.max())
-        if np.isfinite(most - least) and most > least:
-            written[...] = ((one - least) / (most - least) * 255.0).clip(0, 255)
-        else:
-            flat += 1
+        relative = zero_to_one(one)
+        written[...] = relative * 255.0
+        flat += not relative.any()
     if flat:
         logger.warning(
             "%s sees no depth in %d of %d pictures: their maps are black.", needed_by, flat, len(maps)
         )
     return levels
+
+
+def zero_to_one(depth: np.ndarray) -> np.ndarray:
+    """Map (h,w) float -> (h,w) float32 from 0 to 1; all 0 where it is flat or not finite."""
+    least, most = depth.min(), depth.max()
+    if most == least or not np.isfinite((least, most)).all():
+        return np.zeros(depth.shape, np.float32)
+    return (depth - least) / (most - least)
 
 
 def _seen(array: np.ndarray, size: tuple[int, int]) -> torch.Tensor:

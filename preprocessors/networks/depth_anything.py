@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .dpt import Fusion, enlarged
+from .dpt import Merging, enlarged
 from .vit import NORM_EPSILON, Block
 
 PATCH = 14
@@ -150,14 +150,11 @@ class _Decoder(nn.Module):
         return self.scratch(maps, [length * PATCH for length in tokens[0].shape[-2:]])
 
 
-class _Scratch(nn.Module):
+class _Scratch(Merging):
     """Maps of four sizes, the finest first -> (B,1,h,w) of the size asked for."""
 
     def __init__(self, channels: tuple[int, ...], features: int) -> None:
-        super().__init__()
-        for number, before in enumerate(channels, start=1):
-            self.add_module(f"layer{number}_rn", nn.Conv2d(before, features, 3, padding=1, bias=False))
-            self.add_module(f"refinenet{number}", Fusion(features))
+        super().__init__(channels, features)
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
         self.output_conv2 = nn.Sequential(
             nn.Conv2d(features // 2, LAST_FEATURES, 3, padding=1),
@@ -167,9 +164,4 @@ class _Scratch(nn.Module):
         )
 
     def forward(self, maps: list[torch.Tensor], size: list[int]) -> torch.Tensor:
-        fine = [self.get_submodule(f"layer{number}_rn")(one) for number, one in enumerate(maps, start=1)]
-        merged = self.get_submodule("refinenet4")(fine[3], size=fine[2].shape[-2:])
-        merged = self.get_submodule("refinenet3")(merged, fine[2], fine[1].shape[-2:])
-        merged = self.get_submodule("refinenet2")(merged, fine[1], fine[0].shape[-2:])
-        merged = self.get_submodule("refinenet1")(merged, fine[0])
-        return self.output_conv2(enlarged(self.output_conv1(merged), tuple(size)))
+        return self.output_conv2(enlarged(self.output_conv1(self.merged(maps)), tuple(size)))

@@ -40,6 +40,24 @@ class Fusion(nn.Module):
         return self.out_conv(enlarged(self.resConfUnit2(coarse), size))
 
 
+class Merging(nn.Module):
+    """The part `scratch` of a file: maps of four sizes, brought to `features` channels and merged."""
+
+    def __init__(self, channels: tuple[int, ...], features: int) -> None:
+        super().__init__()
+        for number, before in enumerate(channels, start=1):
+            self.add_module(f"layer{number}_rn", nn.Conv2d(before, features, 3, padding=1, bias=False))
+            self.add_module(f"refinenet{number}", Fusion(features))
+
+    def merged(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Four maps (B,C,h,w), the finest first -> (B,features,h,w) of twice the size of the first."""
+        fine = [self.get_submodule(f"layer{number}_rn")(one) for number, one in enumerate(maps, start=1)]
+        merged = self.get_submodule("refinenet4")(fine[3], size=fine[2].shape[-2:])
+        merged = self.get_submodule("refinenet3")(merged, fine[2], fine[1].shape[-2:])
+        merged = self.get_submodule("refinenet2")(merged, fine[1], fine[0].shape[-2:])
+        return self.get_submodule("refinenet1")(merged, fine[0])
+
+
 def enlarged(features: torch.Tensor, size: torch.Size | tuple[int, ...] | None = None) -> torch.Tensor:
     """(B,C,h,w) -> (B,C,2h,2w), or of `size`: bilinear, corners on corners."""
     factor = 2.0 if size is None else None

@@ -2,6 +2,8 @@
 
 from .weight_file import WeightFile
 
+MIDAS_TRUNK = "pretrained.model.patch_embed.backbone"
+
 FILES = (
     WeightFile(
         "leres",
@@ -66,5 +68,21 @@ FILES = (
         unwrap=("model",),
         licence="MIT",
         pixel_bytes=4096,
+    ),
+    WeightFile(
+        "midas",
+        "MiDaS",
+        ("dpt_hybrid-midas-501f0c75.pt", "dpt_hybrid_384.pt"),
+        (
+            (f"{MIDAS_TRUNK}.stem.conv.weight", (None, 3, 7, 7)),
+            (f"{MIDAS_TRUNK}.stages.0.blocks.0.conv3.weight", (None, None, 1, 1)),
+            (f"{MIDAS_TRUNK}.stages.1.blocks.0.conv3.weight", (None, None, 1, 1)),
+            (f"{MIDAS_TRUNK}.stages.2.blocks.0.conv3.weight", (None, None, 1, 1)),
+            ("pretrained.model.blocks.0.mlp.fc1.weight", (None, None)),
+            ("pretrained.model.head.weight", (None, None)),
+            ("scratch.layer1_rn.weight", (None, None, 3, 3)),
+        ),
+        unwrap=("model",),
+        licence="MIT",
     ),
 )
