@@ -21,7 +21,13 @@ KINDS = {
     "scribble_hed": "TillerScribbleHED",
     "scribble_pidinet": "TillerScribblePiDiNet",
     "sketch_pidinet": "TillerSketchPiDiNet",
+    "depth_anything_v2": "TillerDepthAnythingV2",
+    "depth_zoe": "TillerDepthZoe",
+    "depth_leres": "TillerDepthLeReS",
     "openpose": "TillerOpenPose",
+    "oneformer": "TillerSegmentOneFormer",
+    "normal_bae": "TillerNormalBae",
+    "inpaint_lama": "TillerInpaintLaMa",
     "invert": "TillerInvert",
     "shuffle": "TillerShuffle",
     "tile_resample": "TillerTileResample",
@@ -57,6 +63,7 @@ def test_each_kind_gives_what_its_own_node_gives(server, kind):
     settings = server.defaults(KINDS[kind])
     if "weights" in settings:
         settings |= SMALL
+    settings |= {"mask": image[1]} if "mask" in options_of(server, kind).get("required", {}) else {}
     alone = graph.add(KINDS[kind], **settings, **({} if kind == "qr_code" else {"image": image[0]}))
     together = hint(graph, kind, image, **settings)
     probes = [graph.add("TestProbe", value=node[0]) for node in (alone, together)]
