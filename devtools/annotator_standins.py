@@ -69,6 +69,10 @@ PUBLISHED: dict[str, Published] = {
     "oneformer_coco": Published("150_16_swin_l_oneformer_coco_100ep.pth", wrapper="model", gain=5.0),
     "openpose_hand": Published("hand_pose_model.pth"),
     "openpose_face": Published("facenet.pth"),
+    "segment_anything": Published(
+        "mobile_sam.pt",
+        biases=(("iou_prediction_head.layers.2.bias", 1.5), ("output_upscaling.1.weight", 200.0)),
+    ),  # sure of every mask, so that one of each picture stays
 }
 
 

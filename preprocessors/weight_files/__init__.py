@@ -2,9 +2,25 @@
 
 from collections.abc import Mapping
 
-from . import depth, edges, inpaint, normal, pose, segmentation
+from . import (
+    depth,
+    edges,
+    inpaint,
+    normal,
+    pose,
+    segment_anything,
+    segmentation,
+)
 from .weight_file import WeightFile
 
-WEIGHT_FILES: Mapping[str, WeightFile] = {
-    file.key: file for family in (depth, edges, normal, pose, segmentation, inpaint) for file in family.FILES
-}
+FAMILIES = (
+    depth,
+    edges,
+    inpaint,
+    normal,
+    pose,
+    segment_anything,
+    segmentation,
+)
+
+WEIGHT_FILES: Mapping[str, WeightFile] = {file.key: file for family in FAMILIES for file in family.FILES}
