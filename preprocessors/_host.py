@@ -20,7 +20,7 @@ import torch
 from comfy.patcher_extension import CallbacksMP
 from torch import nn
 
-from ..adapters.identify import Shapes
+from ..adapters.identify import Shapes, UnknownWeightsError
 from ..adapters.progress._host import report_images
 from .padded import Network
 from .weight_files import WEIGHT_FILES, WeightFile
@@ -192,8 +192,14 @@ def _module(file: WeightFile, make: Make, path: str, layout: Layout) -> nn.Modul
     state = state_of(_read(file, path), file)
     shapes, name = shapes_of(state), PurePath(path).name
     check_kind(shapes, file, name)
-    with torch.device("meta"):
-        module = make(shapes)
+    try:
+        with torch.device("meta"):
+            module = make(shapes)
+    except KeyError as error:
+        raise UnknownWeightsError(
+            f"{file.title} needs the tensors of {file.names[0]}; {name} lacks {error.args[0]}. "
+            f"Get {file.names[0]} from {file.page} again, or choose another file in weights."
+        ) from error
     needed = shapes_of(module.state_dict())
     check_annotator(shapes, needed, file, name)
     module.load_state_dict({key: state[key] for key in needed if key in state}, assign=True)

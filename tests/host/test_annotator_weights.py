@@ -347,6 +347,17 @@ def test_a_network_is_built_to_the_sizes_that_the_file_has(host, folders, state)
     assert widths == [60]
 
 
+def test_a_tensor_that_the_size_is_read_from_is_asked_for_by_name(host, folders, state):
+    put(folders / "models/controlnet_aux" / NAME, state)
+
+    def of_size(shapes):
+        return shapes["trunk.weight"]
+
+    with pytest.raises(ValueError, match=r"PiDiNet needs the tensors of table5_pidinet\.pth; "
+                                         r"table5_pidinet\.pth lacks trunk\.weight\. Get"):  # fmt: skip
+        host.network("pidinet", of_size, by_shapes=True)(BATCH)
+
+
 def test_without_a_connection_everything_still_runs(host, folders, state, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a socket was opened")
