@@ -13,6 +13,7 @@ from . import (
     hints_lines,
     hints_normal,
     hints_pose,
+    hints_segment_anything,
     hints_segmentation,
     hints_soft_edge,
     hints_straight_lines,
@@ -32,6 +33,7 @@ HINTS = (
     *hints_segmentation.HINTS,
     *hints_normal.HINTS,
     *hints_inpaint.HINTS,
+    *hints_segment_anything.HINTS,
     *hints_tone.HINTS,
     ("qr_code", qr.TillerQRCode),
 )

@@ -86,6 +86,7 @@ def masks_of_prompts(
 
     `prompts` are in pixels of the image as it came; the masks have the working size. A point alone gets the
     surest of the network's three masks for doubtful prompts, all others its mask for prompts without doubt.
+    A picture without prompts gives (0,h,w), and the log says so once.
 
     Raises:
         ValueError: for an image that is empty, not finite, or of another shape.
@@ -107,6 +108,14 @@ def masks_of_prompts(
             if on_image is not None:
                 on_image(done, total)
         found.append(masks)
+    empty = sum(not asked for asked in prompts)
+    if empty:
+        logger.warning(
+            "No point and no box for %d of %d pictures: their maps are black. Give points or boxes, or "
+            "disconnect the bounding boxes to find the masks of everything.",
+            empty,
+            len(prompts),
+        )
     return found
 
 

@@ -4,6 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import torch
+
+from .image import check_image
+
 NUMBER = re.compile(r"[ \t]*(\d+(?:\.\d*)?|\.\d+)[ \t]*")
 BETWEEN = re.compile(r"[\s;]*")
 ENDS = ";\n\r"
@@ -37,6 +41,27 @@ class Prompt(NamedTuple):
 
     points: tuple[Point, ...] = ()
     box: Box | None = None
+
+
+def prompts_of_batch(
+    image: torch.Tensor, points: str, boxes: str, bounding_boxes: Any
+) -> list[list[Prompt]] | None:
+    """The prompts of each picture of an IMAGE (B,H,W,C), from two texts and BOUNDING_BOX; None without any.
+
+    Connected bounding boxes are prompts even where they are none, as a detector gives them that finds nobody.
+
+    Raises:
+        ValueError: for a spoiled image, and for points and boxes that cannot be read or lie outside.
+    """
+    check_image(image, "Segment Anything")
+    placed, drawn = read_points(points), read_boxes(boxes)
+    if not placed and not drawn and bounding_boxes is None:
+        return None
+    size = (image.shape[1], image.shape[2])
+    return [
+        prompts_of(placed, (*drawn, *connected), size)
+        for connected in boxes_of_host(bounding_boxes, len(image))
+    ]
 
 
 def prompts_of(points: Sequence[Point], boxes: Sequence[Box], size: tuple[int, int]) -> list[Prompt]:

@@ -24,8 +24,8 @@ SMALL = {"resolution": 64}
 """Where a network works, which takes long at the default size."""
 FEW = {"TillerContactSheet": {"hints": "canny, hed", **SMALL}}
 """Nodes whose defaults would make everything there is."""
-LEFT_OPEN = frozenset({"VAE"})
-"""Optional sockets that only some files need."""
+LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX"})
+"""Optional sockets that only some files need, or that turn a node to other work."""
 
 
 class Feeder:

@@ -52,6 +52,7 @@ NAMES_ELSEWHERE = {
     "TillerScribblePiDiNet": {"Scribble_PiDiNet_Preprocessor", "scribble_pidinet"},
     "TillerScribbleXDoG": {"Scribble_XDoG_Preprocessor", "scribble_xdog"},
     "TillerSegmentOneFormer": {"OneFormer-ADE20K-SemSegPreprocessor", "seg_ofade20k", "seg_ofcoco"},
+    "TillerSegmentAnything": {"SAMPreprocessor", "mobile_sam"},
     "TillerShuffle": {"ShufflePreprocessor"},
     "TillerSketchPiDiNet": {"t2ia_sketch_pidi"},
     "TillerThreshold": {"BinaryPreprocessor"},

@@ -233,6 +233,17 @@ def test_each_picture_has_its_own_prompts(vit):
     assert torch.equal(found[1], masks_of_prompts(image[1:], network, [[two, one]], 0)[0])
 
 
+def test_a_picture_without_prompts_has_no_mask_and_one_log_line_says_so(vit, caplog):
+    _, network = vit
+    with caplog.at_level(logging.WARNING, "tiller"):
+        found = masks_of_prompts(as_image(picture(20, 30)), network, [[]], 0)
+    assert found[0].shape == (0, 20, 30)
+    assert [record.message for record in caplog.records] == [
+        "No point and no box for 1 of 1 pictures: their maps are black. Give points or boxes, or "
+        "disconnect the bounding boxes to find the masks of everything."
+    ]
+
+
 def test_the_colour_map_is_the_references(vit):
     """The reference's colours come from numpy's global generator, ours from a seed."""
     from controlnet_aux.segment_anything import SamAutomaticMaskGenerator, SamDetector

@@ -1,12 +1,14 @@
 """Prompts for masks: read from text and from the host's boxes, and sorted into one prompt for each mask."""
 
 import pytest
+import torch
 from tiller.preprocessors.segment_prompts import (
     Box,
     Point,
     Prompt,
     boxes_of_host,
     prompts_of,
+    prompts_of_batch,
     read_boxes,
     read_points,
 )
@@ -128,3 +130,22 @@ def test_the_hosts_boxes_count_for_every_picture_or_each_for_its_own():
 def test_what_is_no_bounding_box_is_refused(given):
     with pytest.raises(ValueError, match="Bounding boxes need x, y, width and height as numbers, got"):
         boxes_of_host(given, 1)
+
+
+IMAGE = torch.zeros(2, *SIZE, 3)
+
+
+def test_texts_count_for_every_picture_beside_its_own_bounding_boxes():
+    asked = prompts_of_batch(IMAGE, "+5,6", "1,2,3,4", [[host(10, 20, 30, 40)], []])
+    drawn, point = Prompt((), Box(1, 2, 3, 4)), Prompt((Point(5, 6),))
+    assert asked == [[drawn, Prompt((), Box(10, 20, 40, 60)), point], [drawn, point]]
+
+
+def test_without_prompts_everything_is_asked_for_but_not_when_a_detector_found_nobody():
+    assert prompts_of_batch(IMAGE, " ", "", None) is None
+    assert prompts_of_batch(IMAGE, "", "", [[], []]) == prompts_of_batch(IMAGE, "", "", []) == [[], []]
+
+
+def test_a_spoiled_picture_is_refused_before_its_prompts():
+    with pytest.raises(ValueError, match="Segment Anything needs at least one picture of 1 x 1 pixel"):
+        prompts_of_batch(IMAGE[:0], "nonsense", "", None)
