@@ -3,7 +3,7 @@
 import re
 
 import torch
-from tiller.preprocessors.networks.oneformer import OneFormer
+from tiller.preprocessors.networks.oneformer import TASK, OneFormer
 from tiller.preprocessors.networks.oneformer_sizes import OneFormerSizes, SwinSizes
 from tiller.tests.unit.annotators import randomise
 from torch.nn import functional
@@ -82,9 +82,43 @@ def hub_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
-def varied() -> OneFormer:
+def in_transformers(ours: OneFormer, sizes: OneFormerSizes) -> torch.nn.Module:
+    """transformers' network with the weights of ours."""
+    from transformers import OneFormerConfig, OneFormerForUniversalSegmentation, SwinConfig
+
+    backbone = SwinConfig(
+        embed_dim=sizes.swin.width,
+        depths=list(sizes.swin.depths),
+        num_heads=list(sizes.swin.heads),
+        window_size=sizes.swin.window,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = OneFormerConfig(
+        backbone_config=backbone,
+        num_labels=sizes.classes - 1,
+        num_queries=sizes.queries,
+        hidden_dim=sizes.width,
+        mask_dim=sizes.width,
+        conv_dim=sizes.width,
+        encoder_feedforward_dim=sizes.pixel_inner,
+        encoder_layers=sizes.pixel_layers,
+        dim_feedforward=sizes.query_inner,
+        decoder_layers=sizes.query_layers + 1,
+        query_dec_layers=sizes.class_layers,
+        task_seq_len=sizes.tokens,
+        is_training=False,
+    )
+    theirs, told = OneFormerForUniversalSegmentation.from_pretrained(
+        None, config=config, state_dict=hub_names(ours.state_dict()), output_loading_info=True
+    )
+    assert not told["unexpected_keys"]
+    assert all(key.startswith("criterion.") or "layernorm" in key for key in told["missing_keys"]), told
+    return theirs.eval()
+
+
+def varied(sizes: OneFormerSizes = SMALL) -> OneFormer:
     """Our network with random weights whose queries differ in class and mask."""
-    network = OneFormer(SMALL).eval()
+    network = OneFormer(sizes).eval()
     randomise(network, 5)
     predictor = network.sem_seg_head.predictor
     seen = {}
@@ -105,6 +139,16 @@ def pictures(batch: int, height: int, width: int) -> torch.Tensor:
     """(B,3,h,w) levels of soft spots."""
     spots = torch.rand(batch, 3, 6, 6, generator=torch.Generator().manual_seed(8))
     return 255 * functional.interpolate(spots, size=(height, width), mode="bilinear")
+
+
+def reference_logits(theirs, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """transformers' class and mask logits for levels 0..255."""
+    mean, deviation = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+    values = (levels - mean[:, None, None]) / deviation[:, None, None]
+    padded = functional.pad(values, (0, -levels.shape[3] % 32, 0, -levels.shape[2] % 32))
+    task = torch.tensor([[*TASK, *[0] * (77 - len(TASK))]] * len(levels))
+    made = theirs(padded, task_inputs=task)
+    return made.class_queries_logits, made.masks_queries_logits
 
 
 def reference_map(classes: torch.Tensor, masks: torch.Tensor, inner, size) -> torch.Tensor:

@@ -3,11 +3,17 @@
 import pytest
 import torch
 from tiller.preprocessors.networks import oneformer
-from tiller.preprocessors.networks.oneformer import TASK, OneFormer, semantic_map
+from tiller.preprocessors.networks.oneformer import OneFormer, semantic_map
 from tiller.preprocessors.networks.oneformer_sizes import SwinSizes, oneformer_sizes
 from tiller.tests.unit.annotators import listing, randomise, shapes_of
-from tiller.tests.unit.oneformer_reference import SMALL, hub_names, pictures, reference_map, varied
-from torch.nn import functional
+from tiller.tests.unit.oneformer_reference import (
+    SMALL,
+    in_transformers,
+    pictures,
+    reference_logits,
+    reference_map,
+    varied,
+)
 
 SIZES = [(128, 128), (100, 140)]
 
@@ -17,7 +23,7 @@ def plain():
     """transformers' network and ours, with the same random weights."""
     ours = OneFormer(SMALL).eval()
     randomise(ours, 5)
-    return pair(ours)
+    return torch.inference_mode()(in_transformers(ours, SMALL)), torch.inference_mode()(ours)
 
 
 @pytest.fixture(scope="module")
@@ -26,51 +32,8 @@ def networks():
 
     The spread of the queries is blown up for that, and with it the rounding.
     """
-    return pair(varied())
-
-
-def pair(ours: OneFormer):
-    """transformers' network with the weights of ours, and ours."""
-    from transformers import OneFormerConfig, OneFormerForUniversalSegmentation, SwinConfig
-
-    backbone = SwinConfig(
-        embed_dim=SMALL.swin.width,
-        depths=list(SMALL.swin.depths),
-        num_heads=list(SMALL.swin.heads),
-        window_size=SMALL.swin.window,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    config = OneFormerConfig(
-        backbone_config=backbone,
-        num_labels=SMALL.classes - 1,
-        num_queries=SMALL.queries,
-        hidden_dim=SMALL.width,
-        mask_dim=SMALL.width,
-        conv_dim=SMALL.width,
-        encoder_feedforward_dim=SMALL.pixel_inner,
-        encoder_layers=SMALL.pixel_layers,
-        dim_feedforward=SMALL.query_inner,
-        decoder_layers=SMALL.query_layers + 1,
-        query_dec_layers=SMALL.class_layers,
-        task_seq_len=SMALL.tokens,
-        is_training=False,
-    )
-    theirs, told = OneFormerForUniversalSegmentation.from_pretrained(
-        None, config=config, state_dict=hub_names(ours.state_dict()), output_loading_info=True
-    )
-    assert not told["unexpected_keys"]
-    assert all(key.startswith("criterion.") or "layernorm" in key for key in told["missing_keys"]), told
-    return torch.inference_mode()(theirs.eval()), torch.inference_mode()(ours)
-
-
-def reference(theirs, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """transformers' class and mask logits for levels 0..255."""
-    mean, deviation = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
-    values = (levels - mean[:, None, None]) / deviation[:, None, None]
-    padded = functional.pad(values, (0, -levels.shape[3] % 32, 0, -levels.shape[2] % 32))
-    task = torch.tensor([[*TASK, *[0] * (77 - len(TASK))]] * len(levels))
-    made = theirs(padded, task_inputs=task)
-    return made.class_queries_logits, made.masks_queries_logits
+    ours = varied()
+    return torch.inference_mode()(in_transformers(ours, SMALL)), torch.inference_mode()(ours)
 
 
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -81,7 +44,7 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 def test_classes_and_masks_are_the_references(plain, size):
     theirs, ours = plain
     levels = pictures(3, *size)
-    for mine, wanted in zip(ours(levels), reference(theirs, levels), strict=True):
+    for mine, wanted in zip(ours(levels), reference_logits(theirs, levels), strict=True):
         assert mine.shape == wanted.shape
         assert float(wanted.std()) > 1
         assert relative(mine, wanted) < 1e-5
@@ -98,7 +61,9 @@ def test_a_batch_is_its_pictures(plain):
 def test_the_map_is_the_references(networks, size):
     theirs, ours = networks
     levels = pictures(2, 100, 140)
-    wanted = [reference_map(*one, (100, 140), size) for one in zip(*reference(theirs, levels), strict=True)]
+    wanted = [
+        reference_map(*one, (100, 140), size) for one in zip(*reference_logits(theirs, levels), strict=True)
+    ]
     for scores, found in zip(wanted, zip(*ours(levels), strict=True), strict=True):
         classes = semantic_map(*found, (100, 140), size)
         best = scores.max(dim=0).values
