@@ -23,11 +23,18 @@ import _pairs_depth_zoe
 import _pairs_edges
 import _pairs_inpaint
 import _pairs_leres
+import _pairs_segmentation
 import numpy as np
 import torch
 from _pairs import Hint, Row
 
-ROWS: tuple[Row, ...] = (*_pairs_edges.ROWS, *_pairs_depth_zoe.ROWS, *_pairs_inpaint.ROWS, *_pairs_leres.ROWS)
+ROWS: tuple[Row, ...] = (
+    *_pairs_edges.ROWS,
+    *_pairs_depth_zoe.ROWS,
+    *_pairs_inpaint.ROWS,
+    *_pairs_leres.ROWS,
+    *_pairs_segmentation.ROWS,
+)
 
 SIZES = {"512 x 512": (1, 512, 512), "777 x 523": (1, 523, 777), "3 of 640 x 512": (3, 512, 640)}
 """Name -> batch, height, width; the second is no multiple of 64."""
