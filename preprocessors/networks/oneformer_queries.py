@@ -90,7 +90,7 @@ class QueryDecoder(nn.Module):
             )
         ):
             level = number % LEVELS
-            allowed = _inside(self._masks(queries, features), maps[level])
+            allowed = places_inside(self._masks(queries, features), maps[level])
             queries = cross(queries, where, keys[level], values[level], allowed)
             queries = forward(itself(queries, where))
         return self.class_embed(self.decoder_norm(queries)), self._masks(queries, features)
@@ -111,7 +111,7 @@ class QueryDecoder(nn.Module):
         return torch.einsum("bqc,bchw->bqhw", self.mask_embed(self.decoder_norm(queries)), features)
 
 
-def _inside(masks: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
+def places_inside(masks: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
     """Mask logits (B,Q,h,w) -> (B,1,Q,places of `one`) bool: inside the mask; everywhere if it is empty."""
     small = functional.interpolate(masks, size=one.shape[2:], mode="bilinear", align_corners=False)
     inside = small.sigmoid().flatten(2) >= 0.5

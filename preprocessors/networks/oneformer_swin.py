@@ -115,15 +115,14 @@ class _Window(NamedTuple):
         Patches that the shift brought from the other end of the map stay among themselves.
         """
         height, width = (length + -length % self.side for length in patches.shape[1:3])
-        down, right = (self._zones(length, patches.device) for length in (height, width))
-        zones = (3 * down[:, None] + right[None])[None, :, :, None]
+        down, right = (
+            (torch.arange(length, device=patches.device) >= length - self.shift).long()
+            for length in (height, width)
+        )
+        zones = (2 * down[:, None] + right[None])[None, :, :, None]
         cells = _Window(self.side, 0).cut(zones)[0, :, :, 0]
         is_apart = cells[:, None, :] != cells[:, :, None]
         return torch.where(is_apart, BLOCKED, 0.0)[:, None]
-
-    def _zones(self, length: int, device: torch.device) -> torch.Tensor:
-        place = torch.arange(length, device=device)
-        return (place >= length - self.side).long() + (place >= length - self.shift).long()
 
 
 class _Block(nn.Module):

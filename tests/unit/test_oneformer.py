@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiller.preprocessors.networks import oneformer
 from tiller.preprocessors.networks.oneformer import OneFormer, semantic_map
+from tiller.preprocessors.networks.oneformer_queries import places_inside
 from tiller.preprocessors.networks.oneformer_sizes import SwinSizes, oneformer_sizes
 from tiller.tests.unit.annotators import listing, randomise, shapes_of
 from tiller.tests.unit.oneformer_reference import (
@@ -71,6 +72,13 @@ def test_the_map_is_the_references(networks, size):
         assert len(classes.unique()) > 4
         assert float((best - scores.gather(0, classes[None])[0]).max()) < 1e-5
         assert float((classes != scores.argmax(dim=0)).float().mean()) < 1e-3
+
+
+def test_a_query_looks_inside_its_mask_or_everywhere_if_that_is_empty():
+    left, nothing = torch.full((8, 8), -9.0), torch.full((8, 8), -9.0)
+    left[:, :4] = 9.0
+    allowed = places_inside(torch.stack((left, nothing))[None], torch.zeros(1, 3, 2, 4))
+    assert allowed[0, 0].tolist() == [[True, True, False, False] * 2, [True] * 8]
 
 
 def test_a_map_in_bands_is_the_map(monkeypatch):
