@@ -1,5 +1,7 @@
 """The inputs and the output that hint nodes share."""
 
+from collections.abc import Sequence
+
 from comfy_api.latest import io
 
 from ..preprocessors._host import AUTO, weight_names
@@ -42,12 +44,15 @@ def safe_input() -> io.Boolean.Input:
     )
 
 
-def weights_input() -> io.Combo.Input:
-    """The weight file of the hint's network. One text for all of them: the all-in-one node shows it, too."""
+def weights_input(names: Sequence[str] | None = None) -> io.Combo.Input:
+    """The weight file of the hint's network, one of `names` or of every weight file.
+
+    One text for all of them: the all-in-one node shows it, too.
+    """
     return io.Combo.Input(
         "weights",
         display_name="weights",
-        options=[AUTO, *weight_names()],
+        options=[AUTO, *(weight_names() if names is None else names)],
         default=AUTO,
         tooltip="The network's weight file. auto takes the published file by its name from "
         "models/controlnet_aux, models/annotators or comfyui_controlnet_aux/ckpts; any other choice is "

@@ -1,16 +1,21 @@
-"""Hint nodes that find people in pictures with networks: OpenPose."""
+"""Hint nodes that find people in pictures with networks: OpenPose and DWPose."""
 
 from typing import Any
 
 import torch
 from comfy_api.latest import io
 
-from ..preprocessors._host import network
+from ..adapters.progress._host import report_images
+from ..preprocessors._host import AUTO, network
 from ..preprocessors.networks.openpose import BodyPose, FacePose, HandPose
+from ..preprocessors.pose._host import HostOnnxNetwork, onnx_names
 from ..preprocessors.pose.drawing import Drawing
+from ..preprocessors.pose.dwpose import DETECTOR, KINDS, POSE, DWPoseNetworks, dw_pose
 from ..preprocessors.pose.keypoints import write_keypoints
 from ..preprocessors.pose.openpose import PoseNetworks, open_pose
 from .hint_inputs import CATEGORY, hint_output, image_input, resolution_input, weights_input
+
+POSES_ON_BLACK = "The poses on black: coloured limbs, rainbow fingers, white faces."
 
 
 class TillerOpenPose(io.ComfyNode):
@@ -45,7 +50,7 @@ class TillerOpenPose(io.ComfyNode):
                 _part_weights_input("face", "facenet.pth"),
             ],
             outputs=[
-                hint_output("The poses on black: coloured limbs, rainbow fingers, white faces."),
+                hint_output(POSES_ON_BLACK),
                 _keypoints_output(),
             ],
         )
@@ -67,6 +72,56 @@ class TillerOpenPose(io.ComfyNode):
             network("openpose_face", FacePose, face_weights, "channels_last"),
         )
         hint, frames = open_pose(image, networks, Drawing(**parts), resolution)
+        return io.NodeOutput(hint, write_keypoints(frames))
+
+
+class TillerDWPose(io.ComfyNode):
+    """People by DWPose."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TillerDWPose",
+            display_name="DWPose",
+            category=CATEGORY,
+            description="The poses of people with their hands and faces, found by DWPose, for OpenPose "
+            "control nets; also as key points. Needs yolox_l.onnx, dw-ll_ucoco_384.onnx, and onnxruntime "
+            "installed.",
+            search_aliases=[
+                "dwpose",
+                "dw_openpose_full",
+                "openpose",
+                "openpose_full",
+                "DWPreprocessor",
+                "DWPose Estimator",
+                "whole body",
+                "skeleton",
+                "keypoints",
+            ],
+            inputs=[
+                image_input(),
+                *_part_inputs(),
+                resolution_input(),
+                io.Combo.Input(
+                    "detector",
+                    options=[AUTO, *onnx_names()],
+                    default=AUTO,
+                    tooltip="The ONNX file of the network that finds people. auto takes yolox_l.onnx by its "
+                    "name; any other choice is checked by what it takes and gives.",
+                ),
+                weights_input(onnx_names()),
+            ],
+            outputs=[hint_output(POSES_ON_BLACK), _keypoints_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: torch.Tensor, resolution: int, detector: str, weights: str, **parts: bool
+    ) -> io.NodeOutput:
+        networks = DWPoseNetworks(
+            HostOnnxNetwork(DETECTOR, detector, KINDS), HostOnnxNetwork(POSE, weights, KINDS)
+        )
+        hint, frames = dw_pose(image, networks, Drawing(**parts), resolution, report_images())
         return io.NodeOutput(hint, write_keypoints(frames))
 
 
@@ -113,7 +168,7 @@ def _part_weights_input(part: str, name: str) -> io.Combo.Input:
     )
 
 
-HINTS = (("openpose", TillerOpenPose),)
+HINTS = (("openpose", TillerOpenPose), ("dwpose", TillerDWPose))
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
 
 NODES = tuple(node for _, node in HINTS)

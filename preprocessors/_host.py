@@ -231,9 +231,7 @@ def weight_path(file: WeightFile, weights: str = AUTO) -> str:
     Raises:
         MissingWeightsError: naming the file, the folders, the page and the licence.
     """
-    wanted = [
-        f"{Path(name).stem}{suffix}" for name in file.names for suffix in (".safetensors", Path(name).suffix)
-    ]
+    wanted = [other for name in file.names for other in _equivalents(Path(name))]
     for folder in _registered():
         for name in [weights] if weights != AUTO else _by_name(folder, wanted):
             path = folder_paths.get_full_path(folder, name)
@@ -246,6 +244,11 @@ def weight_path(file: WeightFile, weights: str = AUTO) -> str:
         f"Get {file.names[0]} from {file.page} (licence: {file.licence}) and "
         f"put it into {folder_paths.get_folder_paths(FOLDERS[0])[0]}.",
     )
+
+
+def _equivalents(name: Path) -> tuple[str, ...]:
+    """The names under which the same weights are looked for, the best one first."""
+    return (f"{name.stem}.safetensors", name.name) if name.suffix in SUFFIXES else (name.name,)
 
 
 def _by_name(folder: str, wanted: list[str]) -> list[str]:
@@ -262,7 +265,7 @@ def _read(file: WeightFile, path: str) -> Any:
         UnreadableWeightsError: saying what the file looks like.
     """
     again = f"Get {file.names[0]} from {file.page} again, or choose another file in weights."
-    complaint = _complaint(path)
+    complaint = complaint_of(path)
     if complaint is None:
         try:
             return comfy.utils.load_torch_file(path, safe_load=True)
@@ -278,8 +281,8 @@ def _read(file: WeightFile, path: str) -> Any:
     )
 
 
-def _complaint(path: str) -> str | None:
-    """What is wrong with a file at first sight: empty, or a web page or pointer saved in its place."""
+def complaint_of(path: str) -> str | None:
+    """What is wrong with any weight file at first sight: empty, or a web page or pointer in its place."""
     with open(path, "rb") as opened:
         start = opened.read(64).lstrip().lower()
     if not os.path.getsize(path):

@@ -90,6 +90,7 @@ def annotators() -> Path:
     """The folder with random weight files for every annotator, shown to the host of this process."""
     host()
     folder = importlib.import_module("devtools.annotator_standins").ensure(MODELS)
+    importlib.import_module("devtools.onnx_standins").ensure(MODELS)
     importlib.import_module("folder_paths").add_model_folder_path(folder.name, str(folder))
     return folder
 

@@ -25,6 +25,7 @@ KINDS = {
     "depth_zoe": "TillerDepthZoe",
     "depth_leres": "TillerDepthLeReS",
     "openpose": "TillerOpenPose",
+    "dwpose": "TillerDWPose",
     "oneformer": "TillerSegmentOneFormer",
     "normal_bae": "TillerNormalBae",
     "inpaint_lama": "TillerInpaintLaMa",

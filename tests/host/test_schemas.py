@@ -26,6 +26,7 @@ NAMES_ELSEWHERE = {
     "TillerDepthAnythingV2": {"DepthAnythingV2Preprocessor", "depth_anything_v2"},
     "TillerDepthZoe": {"Zoe-DepthMapPreprocessor", "depth_zoe"},
     "TillerDepthLeReS": {"LeReS-DepthMapPreprocessor", "depth_leres", "depth_leres++"},
+    "TillerDWPose": {"DWPreprocessor", "dw_openpose_full"},
     "TillerDrawPose": {"RenderPeopleKps", "SDPoseDrawKeypoints"},
     "TillerFitHint": {"HintImageEnchance"},
     "TillerHED": {"HEDPreprocessor", "softedge_hed", "softedge_hedsafe"},
