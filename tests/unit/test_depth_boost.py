@@ -14,8 +14,8 @@ from tiller.preprocessors.networks.leres_merge import LeReSMerge
 from tiller.tests.unit.annotators import listing, randomise, shapes_of
 from tiller.tests.unit.hint_pictures import as_image, picture, worst
 
-PATCHES = {(192, 512): 6, (512, 192): 10, (64, 448): 0}
-"""Sizes of `spots` and how many patches the reference finds on them: one round, two rounds, none."""
+PATCHES = [((192, 448), 8, 1.5), ((512, 192), 10, 0.0), ((64, 448), 0, 0.0)]
+"""Sizes of `spots`, patches that the reference finds on them, and an offset that narrows merged depths."""
 
 
 class Depths(torch.nn.Module):
@@ -32,10 +32,10 @@ class Depths(torch.nn.Module):
         return batch[:, :1] - 0.3 * batch[:, 1:2] + ramp * (1 + torch.linspace(0, 1, batch.shape[3]))
 
 
-def merged(maps: torch.Tensor) -> torch.Tensor:
+def merged(maps: torch.Tensor, offset: float = 0.0) -> torch.Tensor:
     """Stands in for the merging network; the two maps have different parts in it."""
     coarse, fine = maps[:, :1], maps[:, 1:]
-    return torch.tanh(0.7 * fine + 0.2 * coarse - 0.3 * fine * coarse)
+    return torch.tanh(0.7 * fine + 0.2 * coarse - 0.3 * fine * coarse + offset)
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +52,23 @@ def reference():
     patched.undo()
 
 
-def theirs(reference, array: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+def theirs(reference, array: np.ndarray, offset: float = 0.0) -> tuple[np.ndarray, list[tuple[int, ...]]]:
     """The reference's depth, and the sizes that it asked the depth network for."""
     depthmap, around = reference
-    network = Depths()
+    network, around.netG = Depths(), functools.partial(merged, offset=offset)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         depth = depthmap.estimateboost(array, network, 0, around, max(array.shape[:2]))
     return depth, network.sides
 
 
-def ours(array: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+def ours(array: np.ndarray, offset: float = 0.0) -> tuple[np.ndarray, list[tuple[int, ...]]]:
     network = Depths()
 
     def estimate(pictures: np.ndarray) -> np.ndarray:
         return network.depth_model(leres_input(pictures))[:, 0].numpy()
 
-    return boosted_depth(array, estimate, merged), network.sides
+    return boosted_depth(array, estimate, functools.partial(merged, offset=offset)), network.sides
 
 
 def spots(height: int, width: int, count: int = 5) -> np.ndarray:
@@ -82,13 +82,13 @@ def spots(height: int, width: int, count: int = 5) -> np.ndarray:
     return canvas
 
 
-@pytest.mark.parametrize("size", PATCHES)
-def test_patches_are_merged_as_in_the_reference(reference, size):
+@pytest.mark.parametrize(("size", "patches", "offset"), PATCHES)
+def test_patches_are_merged_as_in_the_reference(reference, size, patches, offset):
     array = spots(*size)
-    wanted, asked = theirs(reference, array)
-    made, sides = ours(array)
+    wanted, asked = theirs(reference, array, offset)
+    made, sides = ours(array, offset)
     assert sorted(sides) == sorted(asked)
-    assert len(sides) == 2 + 2 * PATCHES[size]
+    assert len(sides) == 2 + 2 * patches
     assert np.abs(made - wanted).max() < 1e-4
     assert wanted.std() > 0.05
 
@@ -122,6 +122,7 @@ def test_a_boosted_hint_is_the_references(reference):
     """From the picture to the levels, in a batch of different pictures."""
     from controlnet_aux.leres import LeresDetector
 
+    reference[1].netG = merged
     detector = LeresDetector(Depths(), reference[1])
     arrays = [spots(192, 256), picture(192, 256)]
     wanted = [
