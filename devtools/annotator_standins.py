@@ -60,6 +60,7 @@ PUBLISHED: dict[str, Published] = {
     "midas": Published("dpt_hybrid-midas-501f0c75.pt", gain=1.0, biases=(("output_conv.4.bias", 1.0),)),
     "mlsd": Published("mlsd_large_512_fp32.pth"),
     "normal_bae": Published("scannet.pt", wrapper="model", gain=1.3),
+    "uniformer": Published("upernet_global_small.pth", wrapper="state_dict", gain=3.0),
     "openpose_body": Published(
         "body_pose_model.pth",
         biases=(("Mconv7_stage6_L2.bias", 0.4), ("Mconv7_stage6_L1.bias", 0.3)),

@@ -35,7 +35,9 @@ class TillerNormalBae(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: torch.Tensor, resolution: int, weights: str) -> io.NodeOutput:
-        return io.NodeOutput(normal.normals_bae(image, network("normal_bae", NormalBae, weights), resolution))
+        return io.NodeOutput(
+            normal.normals_bae(image, network("normal_bae", NormalBae, weights, "channels_last"), resolution)
+        )
 
 
 class TillerNormalMiDaS(io.ComfyNode):

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..preprocessors import segmentation
 from ..preprocessors._host import network
 from ..preprocessors.networks.oneformer import OneFormer
+from ..preprocessors.networks.uniformer import UniFormer
 from .hint_inputs import CATEGORY, hint_output, image_input, resolution_input, weights_input
 
 
@@ -56,7 +57,36 @@ class TillerSegmentOneFormer(io.ComfyNode):
         return io.NodeOutput(segmentation.segments_oneformer(image, loaded, dataset, resolution))
 
 
-HINTS = (("oneformer", TillerSegmentOneFormer),)
+class TillerSegmentUniFormer(io.ComfyNode):
+    """Segmentation by UniFormer."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TillerSegmentUniFormer",
+            display_name="UniFormer Segmentation",
+            category=CATEGORY,
+            description="What each part of the picture shows, in flat colours of the ADE20K classes, for "
+            "segmentation control nets; smaller and older than OneFormer. Needs upernet_global_small.pth.",
+            search_aliases=[
+                "segmentation",
+                "seg_ufade20k",
+                "uniformer",
+                "UniFormer-SemSegPreprocessor",
+                "SemSegPreprocessor",
+                "UniFormer Segmentor",
+            ],
+            inputs=[image_input(), resolution_input(), weights_input()],
+            outputs=[hint_output("Each pixel in the colour of its ADE20K class, flat.")],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, resolution: int, weights: str) -> io.NodeOutput:
+        loaded = network("uniformer", UniFormer.from_shapes, weights, by_shapes=True)
+        return io.NodeOutput(segmentation.segments_uniformer(image, loaded, resolution))
+
+
+HINTS = (("oneformer", TillerSegmentOneFormer), ("uniformer", TillerSegmentUniFormer))
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
 
 NODES = tuple(node for _, node in HINTS)

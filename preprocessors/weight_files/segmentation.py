@@ -37,4 +37,17 @@ FILES = (
         unwrap=("model",),
         licence="MIT",
     ),
+    WeightFile(
+        "uniformer",
+        "UniFormer",
+        ("upernet_global_small.pth",),
+        (
+            ("backbone.patch_embed3.proj.weight", (None, None, 2, 2)),
+            ("backbone.blocks3.0.attn.qkv.weight", (None, None)),
+            ("decode_head.psp_modules.3.1.conv.weight", (None, None, 1, 1)),
+            ("decode_head.conv_seg.weight", (150, None, 1, 1)),
+        ),
+        unwrap=("state_dict",),
+        page="https://huggingface.co/lllyasviel/ControlNet/tree/main/annotator/ckpts",
+    ),
 )

@@ -27,6 +27,7 @@ KINDS = {
     "openpose": "TillerOpenPose",
     "dwpose": "TillerDWPose",
     "oneformer": "TillerSegmentOneFormer",
+    "uniformer": "TillerSegmentUniFormer",
     "normal_bae": "TillerNormalBae",
     "inpaint_lama": "TillerInpaintLaMa",
     "invert": "TillerInvert",

@@ -54,6 +54,7 @@ NAMES_ELSEWHERE = {
     "TillerScribbleXDoG": {"Scribble_XDoG_Preprocessor", "scribble_xdog"},
     "TillerSegmentOneFormer": {"OneFormer-ADE20K-SemSegPreprocessor", "seg_ofade20k", "seg_ofcoco"},
     "TillerSegmentAnything": {"SAMPreprocessor", "mobile_sam"},
+    "TillerSegmentUniFormer": {"UniFormer-SemSegPreprocessor", "SemSegPreprocessor", "seg_ufade20k"},
     "TillerShuffle": {"ShufflePreprocessor"},
     "TillerSketchPiDiNet": {"t2ia_sketch_pidi"},
     "TillerThreshold": {"BinaryPreprocessor"},
