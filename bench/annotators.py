@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import _pairs_depth
 import _pairs_depth_zoe
 import _pairs_edges
 import _pairs_inpaint
@@ -30,6 +31,7 @@ from _pairs import Hint, Row
 
 ROWS: tuple[Row, ...] = (
     *_pairs_edges.ROWS,
+    *_pairs_depth.ROWS,
     *_pairs_depth_zoe.ROWS,
     *_pairs_inpaint.ROWS,
     *_pairs_leres.ROWS,
