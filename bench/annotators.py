@@ -13,29 +13,21 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import importlib
 import sys
 import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-import _pairs_depth
-import _pairs_depth_zoe
-import _pairs_edges
-import _pairs_inpaint
-import _pairs_leres
-import _pairs_segmentation
 import numpy as np
 import torch
 from _pairs import Hint, Row
 
-ROWS: tuple[Row, ...] = (
-    *_pairs_edges.ROWS,
-    *_pairs_depth.ROWS,
-    *_pairs_depth_zoe.ROWS,
-    *_pairs_inpaint.ROWS,
-    *_pairs_leres.ROWS,
-    *_pairs_segmentation.ROWS,
+ROWS: tuple[Row, ...] = tuple(
+    row
+    for path in sorted(Path(__file__).parent.glob("_pairs_*.py"))
+    for row in importlib.import_module(path.stem).ROWS
 )
 
 SIZES = {"512 x 512": (1, 512, 512), "777 x 523": (1, 523, 777), "3 of 640 x 512": (3, 512, 640)}
