@@ -19,15 +19,18 @@ ADE = PALETTES["ade20k"]
 
 
 def test_logits_are_the_webuis():
-    """Stored from the webui's own code: its UniFormer and UPerHead with this test's weights and picture."""
+    """Stored from the webui's own code: its UniFormer and UPerHead with this test's weights and picture.
+
+    Every fifth row and column of its logits. The deepest features are 6 x 8, so that every pool counts.
+    """
     network = UniFormer(UniFormerSizes((64, 64, 128, 64), (1, 2, 2, 1), 32, 5)).eval()
     randomise(network, 5, 1.2)
-    batch = 255 * torch.rand(1, 3, 48, 72, generator=torch.Generator().manual_seed(6))
+    batch = 255 * torch.rand(1, 3, 200, 264, generator=torch.Generator().manual_seed(6))
     with torch.inference_mode():
         logits = network(batch)
     wanted = torch.tensor(json.loads(STORED.read_text())["logits"])
     assert wanted.std() > 0.5
-    torch.testing.assert_close(logits[0], wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits[0, :, ::5, ::5], wanted, rtol=0, atol=1e-4)
 
 
 def test_the_network_made_from_the_published_listing_has_its_tensors():
