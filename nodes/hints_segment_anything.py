@@ -79,6 +79,19 @@ def _prompt_inputs() -> list[Any]:
     ]
 
 
+def _bounding_boxes_input() -> io.BoundingBox.Input:
+    """A socket without a value of its own: the host's class would put a box of 512 x 512 into it."""
+    socket = io.BoundingBox.Input(
+        "bboxes",
+        optional=True,
+        force_input=True,
+        tooltip="Boxes from a detector or from Bounding Box, beside those of the text: one, a list for every "
+        "picture, or a list for each picture.",
+    )
+    socket.default = None
+    return socket
+
+
 class TillerSegmentAnything(io.ComfyNode):
     """Masks of everything, or of what points and boxes ask for."""
 
@@ -106,13 +119,7 @@ class TillerSegmentAnything(io.ComfyNode):
                 *_prompt_inputs(),
                 resolution_input(),
                 weights_input(),
-                io.BoundingBox.Input(
-                    "bboxes",
-                    optional=True,
-                    force_input=True,
-                    tooltip="Boxes from a detector or from Bounding Box, beside those of the text: one, a "
-                    "list for every picture, or a list for each picture.",
-                ),
+                _bounding_boxes_input(),
             ],
             outputs=[
                 hint_output("The masks in random colours on black, smaller ones over larger ones."),

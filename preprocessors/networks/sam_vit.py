@@ -26,7 +26,7 @@ class SamViT(nn.Module):
         self.patch_embed = _Patches(*shapes["patch_embed.proj.weight"][:3])
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, width))
         self.blocks = nn.ModuleList(
-            _Block(grid, below(shapes, f"blocks.{index}")) for index in range(count(shapes, "blocks"))
+            _Block(below(shapes, f"blocks.{index}")) for index in range(count(shapes, "blocks"))
         )
         self.neck = neck(width, shapes["neck.0.weight"][0])
         self.side = grid * shapes["patch_embed.proj.weight"][-1]
@@ -48,27 +48,21 @@ class _Patches(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention and two layers on each token; positions reach as far as a window or the whole grid."""
+    """Attention and two layers on each token. The table of positions tells the window, or the whole grid."""
 
-    def __init__(self, grid: int, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
         width = shapes["norm1.weight"][0]
         distances, head_width = shapes["attn.rel_pos_h"]
-        side = (distances + 1) // 2
+        self.side = (distances + 1) // 2
         self.norm1 = nn.LayerNorm(width, EPSILON)
-        self.attn = _Attention(width, head_width, side)
+        self.attn = _Attention(width, head_width, self.side)
         self.norm2 = nn.LayerNorm(width, EPSILON)
         self.mlp = _TwoLayers(width, shapes["mlp.lin1.weight"][0])
-        self.window = 0 if side == grid else side
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        seen = self.norm1(tokens)
-        if self.window:
-            seen = split_windows(seen, self.window)
-        seen = self.attn(seen)
-        if self.window:
-            seen = join_windows(seen, (tokens.shape[1], tokens.shape[2]))
-        tokens = tokens + seen
+        seen = self.attn(split_windows(self.norm1(tokens), self.side))
+        tokens = tokens + join_windows(seen, (tokens.shape[1], tokens.shape[2]))
         return tokens + self.mlp(self.norm2(tokens))
 
 

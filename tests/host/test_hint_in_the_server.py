@@ -30,6 +30,7 @@ KINDS = {
     "uniformer": "TillerSegmentUniFormer",
     "normal_bae": "TillerNormalBae",
     "inpaint_lama": "TillerInpaintLaMa",
+    "segment_anything": "TillerSegmentAnything",
     "invert": "TillerInvert",
     "shuffle": "TillerShuffle",
     "tile_resample": "TillerTileResample",
