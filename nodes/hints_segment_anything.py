@@ -88,7 +88,7 @@ def _bounding_boxes_input() -> io.BoundingBox.Input:
         tooltip="Boxes from a detector or from Bounding Box, beside those of the text: one, a list for every "
         "picture, or a list for each picture.",
     )
-    socket.default = None
+    socket.default = None  # pyright: ignore[reportAttributeAccessIssue]
     return socket
 
 
