@@ -149,6 +149,8 @@ def test_a_picture_without_edges_and_maps_of_one_value_stay_finite(caplog):
         return torch.full_like(batch[:, :1], 3.0)
 
     gray = torch.full((1, 64, 64, 3), 0.5)
+    level = np.full((64, 64, 3), 128, np.uint8)
+    assert np.isfinite(boosted_depth(level, lambda batch: batch[..., 0] * np.float32(1), merged)).all()
     hint = depth_leres(gray, flat, resolution=0, merge=lambda maps: maps[:, :1])
     assert float(hint.max()) == 0.0
     assert [record.message for record in caplog.records] == [
