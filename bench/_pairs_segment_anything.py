@@ -20,7 +20,7 @@ def _segment_anything() -> Pair:
         network = maths("networks.sam").Sam(shared().shapes_of(theirs))
     network.load_state_dict({name: state[name] for name in network.state_dict()}, assign=True)
     network.eval()
-    generator = SamAutomaticMaskGenerator(theirs, points_per_side=POINTS_PER_SIDE, points_per_batch=16)
+    generator = SamAutomaticMaskGenerator(theirs, points_per_side=POINTS_PER_SIDE)
 
     def reference(image: torch.Tensor) -> torch.Tensor:
         masks = []
