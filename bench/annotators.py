@@ -123,7 +123,8 @@ def write(found: dict[str, dict[str, list[str]]]) -> None:
         "# The annotators beside their references\n\nSame random weights in the published key layout on both "
         "sides, float32 on the processor. Made by `python3 dev.py bench annotators -- --speed --write`.\n",
         "## Differences\n\nIn levels of 255: greatest / mean (distinct levels of the reference's map). "
-        "Where a map has two levels only, a value within rounding of the threshold shows as 255.\n",
+        "Where a map has two levels only, a value within rounding of the threshold shows as 255. "
+        "In a map of classes, a pixel whose two best classes tie shows as the distance of their colours.\n",
         as_table(DIFFERENCES, {**written("Differences"), **found["Differences"]}),
         f"## Speed\n\nPictures of {SPEED_SIDE} x {SPEED_SIDE}, one thread, both sides in one run, the lesser "
         f"of {ROUNDS} rounds; ratios are theirs / ours.\n",
