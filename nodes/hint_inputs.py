@@ -55,10 +55,10 @@ def weights_input(names: Sequence[str] | None = None) -> io.Combo.Input:
         options=[AUTO, *(weight_names() if names is None else names)],
         default=AUTO,
         tooltip="The network's weight file. auto takes the published file by its name from "
-        "models/controlnet_aux, models/annotators or comfyui_controlnet_aux/ckpts; any other choice is "
-        "checked by its contents. Some licences bind you: PiDiNet is for research only, OpenPose and the "
-        "larger files of Depth Anything V2 for non-commercial use. The help page names the file and "
-        "its page.",
+        "models/controlnet_aux, annotators, sams, depthanything, inpaint or comfyui_controlnet_aux/ckpts; "
+        "any other choice is checked by its contents. Some licences bind you: PiDiNet is for research only; "
+        "OpenPose, LeReS and the larger files of Depth Anything V2 for non-commercial use. The help page "
+        "names the file and its page.",
     )
 
 
