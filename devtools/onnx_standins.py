@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 FOLDER = "controlnet_aux"
 VERSION = "1"
 """Rises when a file below changes, so that an older one of the same name is written anew."""
@@ -52,6 +50,7 @@ def ensure(models_dir: Path) -> Path:
 
 def _detector() -> Any:
     """(1,3,640,640) levels -> (1,8400,85): the columns of people's boxes follow the picture's brightness."""
+    import numpy as np
     from onnx import helper, numpy_helper
 
     cells = [SIDE // stride for stride in STRIDES]
@@ -82,6 +81,7 @@ def _detector() -> Any:
 
 def _pose() -> Any:
     """(B,3,384,288) normalised -> (B,133,576), (B,133,768): bumps where a body stands, moved about."""
+    import numpy as np
     from onnx import helper, numpy_helper
 
     places = np.random.default_rng(0).uniform(0.3, 0.7, (POINTS, 2))
