@@ -12,9 +12,6 @@ from _pack import maths
 Hint = Callable[[torch.Tensor], torch.Tensor]
 """IMAGE (B,H,W,3) 0..1 -> the hint (B,H,W,3) 0..1."""
 
-AT_ONCE = {"contiguous": 1, "channels_last": 4}
-"""Pictures per step on the processor, as in preprocessors/_host.py."""
-
 
 class Pair(NamedTuple):
     """One hint, ours and the reference's, both made with the same weights."""
@@ -39,12 +36,12 @@ def shared() -> ModuleType:
 
 
 def network(module: torch.nn.Module, layout: str = "contiguous") -> Callable[[torch.Tensor], Any]:
-    """The module as the host runs it: in micro-batches and in its layout."""
+    """The module as the host runs it on the processor: picture by picture, in its layout."""
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     module = module.eval().to(memory_format=memory)  # pyright: ignore[reportCallIssue]
 
     def run(batch: torch.Tensor) -> Any:
-        parts = [module(part.contiguous(memory_format=memory)) for part in batch.split(AT_ONCE[layout])]
+        parts = [module(part.contiguous(memory_format=memory)) for part in batch.split(1)]
         if isinstance(parts[0], tuple):
             return tuple(torch.cat(maps).contiguous() for maps in zip(*parts, strict=True))
         return torch.cat(parts).contiguous()

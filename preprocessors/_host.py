@@ -33,10 +33,9 @@ AUTO = "auto"
 FOLDERS = ("controlnet_aux", "annotators", "sams", "depthanything", "inpaint")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-MOST_AT_ONCE = {"contiguous": 1, "channels_last": 4}
-"""Pictures per step on the processor: where the layout gains nothing, more at once are slower."""
+MOST_AT_ONCE = 8
+"""Pictures per step on a device. On the processor it is one: more are no faster and take more memory."""
 
-MOST_AT_ONCE_ON_A_DEVICE = 8
 MOST_AT_ONCE_BESIDE = 64
 """Items per step that share tensors beside them, as the prompts of one picture do: each is small."""
 
@@ -113,7 +112,7 @@ def network(
         patcher = _patcher(file, make, weights, layout)
         each = max(one.shape[-1] * one.shape[-2] for one in (batch, *beside)) * file.pixel_bytes
         management.load_models_gpu([patcher], memory_required=each, force_full_load=True)
-        most = MOST_AT_ONCE_BESIDE if beside else _most(patcher.load_device, layout)
+        most = MOST_AT_ONCE_BESIDE if beside else _most(patcher.load_device)
         return _in_parts(patcher, (batch, *beside), _at_once(patcher.load_device, each, most), layout)
 
     return run
@@ -139,9 +138,9 @@ def _in_parts(patcher: Any, given: tuple[torch.Tensor, ...], at_once: int, layou
         return torch.cat(parts).contiguous()
 
 
-def _most(device: torch.device, layout: Layout) -> int:
+def _most(device: torch.device) -> int:
     """How many pictures may go through the network together, however much memory there is."""
-    return MOST_AT_ONCE[layout] if management.is_device_cpu(device) else MOST_AT_ONCE_ON_A_DEVICE
+    return 1 if management.is_device_cpu(device) else MOST_AT_ONCE
 
 
 def _at_once(device: torch.device, each: int, most: int) -> int:

@@ -271,9 +271,25 @@ def test_every_picture_of_a_long_batch_is_told_and_equals_itself_alone(host, fol
     monkeypatch.setattr(host, "report_images", lambda: lambda done, total: told.append((done, total)))
     batch = torch.cat([BATCH, BATCH.flip(0), BATCH.flip(2)])
     made = pidinet(host)(batch)
-    assert told == [(4, 9), (8, 9), (9, 9)]
+    assert told == [(done, 9) for done in range(1, 10)]
     assert made.shape == (9, 1, 64, 64)
     assert (made - alone(state, batch)).abs().max() < 0.02
+    assert torch.equal(made[4:5], pidinet(host)(batch[4:5]))
+
+
+def test_a_device_takes_several_pictures_together_as_its_memory_allows(host, folders, state, monkeypatch):
+    put(folders / "models/controlnet_aux" / NAME, state)
+    told = []
+    monkeypatch.setattr(host, "report_images", lambda: lambda done, total: told.append(done))
+    monkeypatch.setattr(host.management, "is_device_cpu", lambda _: False)
+    batch = torch.cat([BATCH, BATCH.flip(0), BATCH.flip(2)])
+    together = pidinet(host)(batch)
+    assert told == [8, 9]
+    assert (together - alone(state, batch)).abs().max() < 0.02
+    told.clear()
+    monkeypatch.setattr(host.management, "get_free_memory", lambda *_: 6.5 * 64 * 64 * 2048)
+    pidinet(host)(batch)
+    assert told == [3, 6, 9]
 
 
 def test_an_interrupt_stops_within_a_picture_and_the_next_run_is_clean(host, folders, loads, state):
