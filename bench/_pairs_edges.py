@@ -87,11 +87,11 @@ def _line_art_anime_denoise() -> Pair:
         raw = module(torch.from_numpy(gray)[None, None].float())
         return np.repeat((255 - raw[0, 0].numpy()).clip(0, 255).astype(np.uint8)[..., None], 3, 2)
 
-    return _with(module, "line_art_anime_denoise", picture_by_picture(formula))
+    return _with(module, "line_art_anime_denoise", picture_by_picture(formula), "channels_last")
 
 
-def _with(module: torch.nn.Module, function: str, theirs: Hint) -> Pair:
-    run, hint = network(module), getattr(maths("line_art"), function)
+def _with(module: torch.nn.Module, function: str, theirs: Hint, layout: str = "contiguous") -> Pair:
+    run, hint = network(module, layout), getattr(maths("line_art"), function)
     return Pair(lambda image: hint(image, run, 0), theirs)
 
 
@@ -103,7 +103,7 @@ def _mlsd() -> Pair:
     shared().randomise(theirs, 4)
     spread_lines(theirs)
     ours.load_state_dict(theirs.state_dict())
-    run, hint = network(ours), maths("straight_lines").straight_lines
+    run, hint = network(ours, "channels_last"), maths("straight_lines").straight_lines
     return Pair(lambda image: hint(image, run, resolution=0), by_detector(MLSDdetector(theirs)))
 
 

@@ -15,7 +15,7 @@ def _normal_bae() -> Pair:
     )
     theirs, ours = NNET(settings).eval(), maths("networks.normal_bae").NormalBae().eval()
     ours.load_state_dict(shared().randomise(theirs, 1, gain=1.29))
-    run, hint = network(ours), maths("normal").normals_bae
+    run, hint = network(ours, "channels_last"), maths("normal").normals_bae
     return Pair(lambda image: hint(image, run, 0), by_detector(NormalBaeDetector(theirs)))
 
 
