@@ -1,6 +1,7 @@
 """What the annotator tests share: random weights, and the size rule of the references."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -43,3 +44,14 @@ def at_working_size(array: np.ndarray, resolution: int) -> np.ndarray:
     if k != 1:
         array = cv2.resize(array, size, interpolation=cv2.INTER_CUBIC if k > 1 else cv2.INTER_AREA)
     return np.pad(array, [(0, -size[1] % 64), (0, -size[0] % 64), (0, 0)], mode="edge")
+
+
+def detected(
+    detector: Callable[..., np.ndarray], array: np.ndarray, resolution: int, *given: float
+) -> np.ndarray:
+    """The detector's map at the webui's working size, the pad cut off; `given`: its own settings."""
+    padded = at_working_size(array, resolution)
+    side = min(padded.shape[:2])
+    found = detector(padded, *given, detect_resolution=side, image_resolution=side, output_type="np")
+    k = resolution / min(array.shape[:2])
+    return found[: round(array.shape[0] * k), : round(array.shape[1] * k)]

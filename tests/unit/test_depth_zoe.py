@@ -12,7 +12,7 @@ from tiller.preprocessors.networks.zoe import ZoeDepth
 from tiller.preprocessors.networks.zoe_beit import position_table, relative_positions
 from tiller.preprocessors.weight_files import WEIGHT_FILES
 from tiller.preprocessors.weights import check_annotator
-from tiller.tests.unit.annotators import SIZES, at_working_size, listing, randomise, shapes_of
+from tiller.tests.unit.annotators import SIZES, detected, listing, randomise, shapes_of
 from tiller.tests.unit.hint_pictures import as_image, levels, picture, worst
 
 RESOLUTION = 96
@@ -62,21 +62,12 @@ def small(monkeypatch):
     monkeypatch.setattr(ours, "INNER", INNER)
 
 
-def detected(detector, array: np.ndarray) -> np.ndarray:
-    """The detector's map at the webui's working size, the pad cut off."""
-    padded = at_working_size(array, RESOLUTION)
-    side = min(padded.shape[:2])
-    found = detector(padded, detect_resolution=side, image_resolution=side, output_type="np")
-    k = RESOLUTION / min(array.shape[:2])
-    return found[: round(array.shape[0] * k), : round(array.shape[1] * k)]
-
-
 @pytest.mark.parametrize("size", [*SIZES, (151, 83)])
 def test_depth_is_the_references(zoe, size):
     detector, network = zoe
     array = picture(*size)
     hint = depth_zoe(as_image(array), network, RESOLUTION)
-    wanted = detected(detector, array)
+    wanted = detected(detector, array, RESOLUTION)
     assert worst(hint, wanted) <= 1
     assert np.abs(levels(hint)[0, :, :, 0] - wanted[..., 0]).mean() < 0.01
     assert len(np.unique(levels(hint))) > 50

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiller.preprocessors.depth_leres import depth_leres
 from tiller.preprocessors.networks.leres import LeReS
-from tiller.tests.unit.annotators import SHAPES, SIZES, at_working_size, listing, randomise, shapes_of
+from tiller.tests.unit.annotators import SHAPES, SIZES, detected, listing, randomise, shapes_of
 from tiller.tests.unit.hint_pictures import as_image, levels, picture, worst
 
 RESOLUTION = 96
@@ -32,23 +32,12 @@ def leres():
     return LeresDetector(theirs, None), torch.inference_mode()(ours)
 
 
-def detected(detector, array: np.ndarray, near: float = 0.0, background: float = 0.0) -> np.ndarray:
-    """The detector's map at the webui's working size, the pad cut off."""
-    padded = at_working_size(array, RESOLUTION)
-    side = min(padded.shape[:2])
-    found = detector(
-        padded, near, background, detect_resolution=side, image_resolution=side, output_type="np"
-    )
-    k = RESOLUTION / min(array.shape[:2])
-    return found[: round(array.shape[0] * k), : round(array.shape[1] * k)]
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_depth_is_the_references(leres, size):
     detector, network = leres
     array = picture(*size)
     hint = depth_leres(as_image(array), network, resolution=RESOLUTION)
-    assert worst(hint, detected(detector, array)) == 0
+    assert worst(hint, detected(detector, array, RESOLUTION)) == 0
     assert len(np.unique(levels(hint))) > 50
 
 
@@ -58,7 +47,7 @@ def test_near_and_background_go_as_in_the_reference(leres, near, background):
     array = picture(83, 151)
     plain = depth_leres(as_image(array), network, resolution=RESOLUTION)
     hint = depth_leres(as_image(array), network, near, background, RESOLUTION)
-    assert worst(hint, detected(detector, array, near, background)) == 0
+    assert worst(hint, detected(detector, array, RESOLUTION, near, background)) == 0
     assert not torch.equal(hint, plain)
 
 
@@ -66,7 +55,7 @@ def test_a_batch_of_three_is_three_pictures(leres):
     detector, network = leres
     arrays = [picture(83, 151, seed) for seed in range(3)]
     hint = depth_leres(as_image(*arrays), network, resolution=RESOLUTION)
-    wanted = [detected(detector, array) for array in arrays]
+    wanted = [detected(detector, array, RESOLUTION) for array in arrays]
     assert worst(hint, *wanted) <= 1
     assert np.mean(levels(hint) != np.stack(wanted)) < 0.01, "sums of three together round otherwise"
 

@@ -10,7 +10,7 @@ from tiller.preprocessors.line_art import line_art, line_art_anime, line_art_ani
 from tiller.preprocessors.networks.line_art import LineArtGenerator
 from tiller.preprocessors.networks.line_art_anime import LineArtAnimeUNet
 from tiller.preprocessors.networks.manga_line import MangaLineExtraction
-from tiller.tests.unit.annotators import SIZES, at_working_size, listing, randomise, shapes_of
+from tiller.tests.unit.annotators import SIZES, at_working_size, detected, listing, randomise, shapes_of
 from tiller.tests.unit.hint_pictures import as_image, levels, picture, worst
 
 RESOLUTION = 96
@@ -51,21 +51,12 @@ def manga():
     return torch.inference_mode()(network)
 
 
-def detected(detector, array: np.ndarray) -> np.ndarray:
-    """The detector's map at the webui's working size, the pad cut off."""
-    padded = at_working_size(array, RESOLUTION)
-    side = min(padded.shape[:2])
-    found = detector(padded, detect_resolution=side, image_resolution=side, output_type="np")
-    k = RESOLUTION / min(array.shape[:2])
-    return found[: round(array.shape[0] * k), : round(array.shape[1] * k)]
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_line_art_is_the_references(generators, size):
     detector, network = generators
     array = picture(*size)
     hint = line_art(as_image(array), network, RESOLUTION)
-    assert worst(hint, detected(detector, array)) == 0
+    assert worst(hint, detected(detector, array, RESOLUTION)) == 0
     assert len(np.unique(levels(hint))) > 50
 
 
@@ -74,7 +65,7 @@ def test_anime_line_art_is_the_references(anime, size):
     detector, network = anime
     array = picture(*size)
     hint = line_art_anime(as_image(array), network, RESOLUTION)
-    assert worst(hint, detected(detector, array)) == 0
+    assert worst(hint, detected(detector, array, RESOLUTION)) == 0
     assert len(np.unique(levels(hint))) > 50
 
 
@@ -82,14 +73,14 @@ def test_a_batch_of_three_is_three_pictures(generators):
     detector, network = generators
     arrays = [picture(83, 151, seed) for seed in range(3)]
     hint = line_art(as_image(*arrays), network, RESOLUTION)
-    assert worst(hint, *(detected(detector, array) for array in arrays)) == 0
+    assert worst(hint, *(detected(detector, array, RESOLUTION) for array in arrays)) == 0
 
 
 def test_an_anime_batch_of_three_is_three_pictures(anime):
     detector, network = anime
     arrays = [picture(83, 151, seed) for seed in range(3)]
     hint = line_art_anime(as_image(*arrays), network, RESOLUTION)
-    assert worst(hint, *(detected(detector, array) for array in arrays)) == 0
+    assert worst(hint, *(detected(detector, array, RESOLUTION) for array in arrays)) == 0
 
 
 def test_manga_lines_are_the_formula_of_the_webui(manga):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiller.preprocessors.networks.normal_bae import NormalBae
 from tiller.preprocessors.normal import normals_bae
-from tiller.tests.unit.annotators import SIZES, at_working_size, listing, randomise, shapes_of
+from tiller.tests.unit.annotators import SIZES, detected, listing, randomise, shapes_of
 from tiller.tests.unit.hint_pictures import as_image, levels, picture, worst
 
 RESOLUTION = 96
@@ -30,21 +30,12 @@ def bae():
     return NormalBaeDetector(theirs), torch.inference_mode()(ours)
 
 
-def detected(detector, array: np.ndarray) -> np.ndarray:
-    """The detector's map at the webui's working size, the pad cut off."""
-    padded = at_working_size(array, RESOLUTION)
-    side = min(padded.shape[:2])
-    found = detector(padded, detect_resolution=side, image_resolution=side, output_type="np")
-    k = RESOLUTION / min(array.shape[:2])
-    return found[: round(array.shape[0] * k), : round(array.shape[1] * k)]
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_bae_normals_are_the_references(bae, size):
     """Some numbers are a millionth apart, so a few fall to the other side of a level."""
     detector, network = bae
     array = picture(*size)
-    hint, wanted = normals_bae(as_image(array), network, RESOLUTION), detected(detector, array)
+    hint, wanted = normals_bae(as_image(array), network, RESOLUTION), detected(detector, array, RESOLUTION)
     assert worst(hint, wanted) <= 1
     assert np.abs(levels(hint) - wanted).mean() < 0.001
     assert all(len(np.unique(levels(hint)[..., channel])) > 50 for channel in range(3))
@@ -54,7 +45,7 @@ def test_a_batch_of_three_is_three_pictures(bae):
     detector, network = bae
     arrays = [picture(83, 151, seed) for seed in range(3)]
     hint = normals_bae(as_image(*arrays), network, RESOLUTION)
-    assert worst(hint, *(detected(detector, array) for array in arrays)) <= 1
+    assert worst(hint, *(detected(detector, array, RESOLUTION) for array in arrays)) <= 1
 
 
 def test_the_bae_network_is_as_deep_and_wide_as_published():

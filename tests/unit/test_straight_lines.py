@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiller.preprocessors.networks.mlsd import MLSD
 from tiller.preprocessors.straight_lines import MAX_LINES, line_segments, straight_lines
-from tiller.tests.unit.annotators import SIZES, at_working_size, randomise
+from tiller.tests.unit.annotators import SIZES, detected, randomise
 from tiller.tests.unit.hint_pictures import as_image, levels, picture, worst
 
 RESOLUTION = 192
@@ -32,22 +32,13 @@ def mlsd():
     return MLSDdetector(theirs), torch.inference_mode()(ours)
 
 
-def detected(detector, array: np.ndarray, *thresholds: float) -> np.ndarray:
-    """The detector's map at the webui's working size, the pad cut off."""
-    padded = at_working_size(array, RESOLUTION)
-    side = min(padded.shape[:2])
-    found = detector(padded, *thresholds, detect_resolution=side, image_resolution=side, output_type="np")
-    k = RESOLUTION / min(array.shape[:2])
-    return found[: round(array.shape[0] * k), : round(array.shape[1] * k)]
-
-
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("thresholds", [(0.1, 0.1), (0.6, 5.0), (0.1, 9.0)])
 def test_lines_are_the_references(mlsd, size, thresholds):
     detector, network = mlsd
     array = picture(*size)
     hint = straight_lines(as_image(array), network, *thresholds, RESOLUTION)
-    assert worst(hint, detected(detector, array, *thresholds)) == 0
+    assert worst(hint, detected(detector, array, RESOLUTION, *thresholds)) == 0
     assert 0.01 < float(hint.mean()) < 0.5
 
 
@@ -55,7 +46,7 @@ def test_a_batch_of_three_is_three_pictures(mlsd):
     detector, network = mlsd
     arrays = [picture(83, 151, seed) for seed in range(3)]
     hint = straight_lines(as_image(*arrays), network, resolution=RESOLUTION)
-    assert worst(hint, *(detected(detector, array) for array in arrays)) == 0
+    assert worst(hint, *(detected(detector, array, RESOLUTION) for array in arrays)) == 0
 
 
 def maps_with(
