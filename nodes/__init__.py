@@ -1,49 +1,18 @@
 """What the user sees: each file is V3 schemas and one call apiece."""
 
-from . import (
-    contact_sheet,
-    control,
-    fit,
-    hint,
-    hints_depth,
-    hints_depth_leres,
-    hints_inpaint,
-    hints_line_art,
-    hints_lines,
-    hints_normal,
-    hints_pose,
-    hints_segment_anything,
-    hints_segmentation,
-    hints_soft_edge,
-    hints_straight_lines,
-    hints_tone,
-    pose,
-    qr,
-    segmentation,
-)
+from . import contact_sheet, control, fit, hint, pose, qr, segmentation
 
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
-    for module in (
-        hint,
-        contact_sheet,
-        hints_lines,
-        hints_line_art,
-        hints_straight_lines,
-        hints_soft_edge,
-        hints_depth,
-        hints_depth_leres,
-        hints_pose,
-        hints_segmentation,
-        hints_normal,
-        hints_inpaint,
-        hints_segment_anything,
-        hints_tone,
-        fit,
-        pose,
-        segmentation,
-        qr,
-        control,
+    for nodes in (
+        hint.NODES,
+        contact_sheet.NODES,
+        [node for _, node in hint.HINTS],
+        fit.NODES,
+        pose.NODES,
+        segmentation.NODES,
+        qr.NODES,
+        control.NODES,
     )
-    for node in module.NODES
+    for node in nodes
 }

@@ -106,5 +106,3 @@ HINTS = (
     ("depth_zoe", TillerDepthZoe),
 )
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

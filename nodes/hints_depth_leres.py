@@ -103,5 +103,3 @@ class TillerDepthLeReS(io.ComfyNode):
 
 HINTS = (("depth_leres", TillerDepthLeReS),)
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

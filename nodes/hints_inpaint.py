@@ -49,5 +49,3 @@ class TillerInpaintLaMa(io.ComfyNode):
 
 HINTS = (("inpaint_lama", TillerInpaintLaMa),)
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

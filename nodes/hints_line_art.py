@@ -132,5 +132,3 @@ HINTS = (
     ("lineart_anime_denoise", TillerLineArtAnimeDenoise),
 )
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

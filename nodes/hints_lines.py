@@ -204,5 +204,3 @@ HINTS = (
     ("threshold", TillerThreshold),
 )
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

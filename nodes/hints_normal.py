@@ -86,5 +86,3 @@ class TillerNormalMiDaS(io.ComfyNode):
 
 HINTS = (("normal_bae", TillerNormalBae), ("normal_midas", TillerNormalMiDaS))
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

@@ -170,5 +170,3 @@ def _part_weights_input(part: str, name: str) -> io.Combo.Input:
 
 HINTS = (("openpose", TillerOpenPose), ("dwpose", TillerDWPose))
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

@@ -164,5 +164,3 @@ def _rules(points_per_side: int, iou_threshold: float, stability_threshold: floa
 
 HINTS = (("segment_anything", TillerSegmentAnything),)
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

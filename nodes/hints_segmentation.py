@@ -88,5 +88,3 @@ class TillerSegmentUniFormer(io.ComfyNode):
 
 HINTS = (("oneformer", TillerSegmentOneFormer), ("uniformer", TillerSegmentUniFormer))
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

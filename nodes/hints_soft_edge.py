@@ -184,5 +184,3 @@ HINTS = (
     ("sketch_pidinet", TillerSketchPiDiNet),
 )
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

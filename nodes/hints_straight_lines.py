@@ -75,5 +75,3 @@ class TillerMLSD(io.ComfyNode):
 
 HINTS = (("mlsd", TillerMLSD),)
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)

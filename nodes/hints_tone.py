@@ -245,5 +245,3 @@ HINTS = (
     ("color_grid", TillerColorGrid),
 )
 """Name in the all-in-one node -> its node. TillerHint is made from these lists."""
-
-NODES = tuple(node for _, node in HINTS)
