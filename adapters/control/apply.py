@@ -10,6 +10,8 @@ from comfy.controlnet import ControlBase, T2IAdapter
 from ...preprocessors.fit import Size, fit_image
 from ...preprocessors.image import check_image
 from ._host import check_family, identify_net
+from .call import Call, Steering
+from .patches.apply import ModelPatchNet
 from .residuals import add_residuals
 from .unit import ControlUnit
 from .window import active_steps, is_noise_active, is_step_active, step_index
@@ -53,6 +55,10 @@ class UnitControl(ControlBase):
         if not self._is_active(t):
             return previous
         self._fit_hint(x_noisy)
+        if isinstance(self.inner, ModelPatchNet):
+            if self.inner.covers(t):
+                self.inner.patch(Call(*arguments), Steering(self.unit.strength))
+            return previous
         own = self.inner.get_control(*arguments)
         return own if previous is None else add_residuals(own, previous)
 

@@ -1,0 +1,1 @@
+"""Control nets that act inside the model instead of handing it residuals."""

@@ -1,0 +1,30 @@
+"""Adds patches and wrappers of the model to one call's options.
+
+The host reads `transformer_options` anew for each call, so a patch put there by a control object acts in
+that call only: neither the model nor any other conditioning keeps it. Lists and dictionaries are replaced,
+never extended, since other calls may share them.
+
+Source: ComfyUI: comfy/samplers.py (_calc_cond_batch), comfy/patcher_extension.py (get_all_wrappers).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+DIFFUSION_MODEL = "diffusion_model"
+"""The host's name for wrappers around the whole diffusion model (WrappersMP.DIFFUSION_MODEL)."""
+
+
+def add_patch(options: dict[str, Any], name: str, patch: Any) -> None:
+    """Puts a patch of the host's kind `name` (such as "attn1_patch") behind those that are there."""
+    patches = options.get("patches", {})
+    options["patches"] = {**patches, name: [*patches.get(name, ()), patch]}
+
+
+def add_wrapper(options: dict[str, Any], wrapper: Callable[..., Any], key: str = "tiller") -> None:
+    """Puts a wrapper around the diffusion model: called as wrapper(executor, *args, **kwargs).
+
+    The one added last is the innermost of the same key.
+    """
+    wrappers = options.get("wrappers", {})
+    kind = wrappers.get(DIFFUSION_MODEL, {})
+    options["wrappers"] = {**wrappers, DIFFUSION_MODEL: {**kind, key: [*kind.get(key, ()), wrapper]}}
