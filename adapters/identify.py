@@ -9,13 +9,14 @@ Source: the key tests of the host (`comfy/controlnet.py: load_controlnet_state_d
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 Shapes = Mapping[str, tuple[int, ...]]
-Role = Literal["checkpoint", "diffusion_model", "control"]
+Role = Literal["checkpoint", "diffusion_model", "control", "other"]
 
 MAX_HEADER_BYTES = 100_000_000
 
@@ -27,6 +28,12 @@ ADM_FAMILIES: dict[int, str] = {2816: "SDXL", 2560: "SDXL refiner"}
 
 ADAPTER_FAMILIES: dict[int, str] = {64: "SD1.5", 192: "SD1.5", 256: "SDXL", 768: "SDXL"}
 """Family of a full T2I-Adapter by input channels: 1 or 3 colours x 8 x 8 pixels, or x 16 x 16."""
+
+PREFIXES = ("module.", "controlnet.", "model.control_model.", "control_model.")
+"""Words that training code puts before every key; a file whose keys all carry one is known without it."""
+
+TILLER_KINDS = frozenset({"ControlNet-LLLite", "ControlNet-XS", "ControlNeXt", "SparseCtrl"})
+"""Control nets that Load Control loads and the host does not."""
 
 CONTEXT_ENDINGS = ("attn2.to_k.weight", "attn2.to_k.down")
 ADM_ENDINGS = ("label_emb.0.0.weight", "add_embedding.linear_1.weight", "label_emb.0.0.down")
@@ -42,6 +49,9 @@ class Identified:
 
     `kind` names the layout, `family` the base model it is or is made for. `control_types` counts the
     hint types of a Union net (0 = not one); `needs_vae` tells a control net that reads encoded hints.
+    `also_for` are further families that the same keys and shapes may be made for. `use` says, for a file
+    that is no control net, where it belongs and what loads it. `prefix` stands before all its keys.
+    `file` is the name it was loaded from, for messages.
     """
 
     role: Role
@@ -49,12 +59,18 @@ class Identified:
     family: str
     control_types: int = 0
     needs_vae: bool = False
+    also_for: tuple[str, ...] = ()
+    use: str = ""
+    prefix: str = ""
+    file: str = ""
 
 
 class Signature(NamedTuple):
     """One layout: keys that must be there (any one of each tuple), and how the family is found.
 
-    `family` is a family's name, or how to read it from the shapes: "context" or "adapter".
+    `parts` are pieces that some key must contain (any one of each tuple). `family` is a family's name, or
+    how to read it from the shapes: one of `FAMILY_RULES`. `use` says what to do with a file that is no
+    control net.
     """
 
     role: Role
@@ -62,6 +78,8 @@ class Signature(NamedTuple):
     family: str
     keys: tuple[tuple[str, ...], ...]
     needs_vae: bool = False
+    parts: tuple[tuple[str, ...], ...] = ()
+    use: str = ""
 
 
 def _one(*keys: str) -> tuple[tuple[str, ...], ...]:
@@ -73,7 +91,37 @@ FLUX_NORM = (
     "double_blocks.0.img_attn.norm.key_norm.weight",
 )
 
+LORA_PARTS = (
+    ".lora_down.weight",
+    ".lora_A.weight",
+    ".lora_A.default.weight",
+    "_lora.down.weight",
+    ".lora.down.weight",
+    ".lokr_w1",
+    ".hada_w1_a",
+)
+
+TILLER_SIGNATURES: tuple[Signature, ...] = (
+    Signature("control", "ControlNet-LLLite", "lllite", (), parts=(("lllite_unet_",),)),
+    Signature("control", "ControlNet-XS", "context", _one("enc_zero_convs_in.0.0.weight")),
+    Signature(
+        "control",
+        "ControlNeXt",
+        "controlnext",
+        _one("down_res.0.conv1.weight", "mid_convs.0.0.weight", "mid_convs.1.weight"),
+    ),
+    Signature(
+        "control",
+        "SparseCtrl",
+        "context",
+        (("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.weight"),),
+        parts=(("motion_modules.",),),
+    ),
+)
+"""Control nets that the host has no kind for; before the host's rows, which know parts of these files."""
+
 CONTROL_SIGNATURES: tuple[Signature, ...] = (
+    *TILLER_SIGNATURES,
     Signature("control", "HunyuanDiT ControlNet", "HunyuanDiT", _one("after_proj_list.18.bias"), True),
     Signature("control", "Control-LoRA", "context", _one("lora_controlnet")),
     Signature(
@@ -163,7 +211,12 @@ CONTROL_SIGNATURES: tuple[Signature, ...] = (
         (("zero_convs.0.0.weight", "control_model.zero_convs.0.0.weight"),),
     ),
     Signature("control", "T2I-Adapter (light)", "SD1.5", _one("body.0.in_conv.weight")),
-    Signature("control", "T2I-Adapter (diffusers layout)", "adapter", _one("adapter.conv_in.weight")),
+    Signature(
+        "control",
+        "T2I-Adapter (diffusers layout)",
+        "adapter",
+        _one("adapter.conv_in.weight", "adapter.body.0.resnets.0.block1.weight"),
+    ),
     Signature("control", "T2I-Adapter", "adapter", _one("conv_in.weight", "body.0.block2.weight")),
     Signature("control", "Stable Cascade ControlNet", "Stable Cascade", _one("backbone.0.0.weight")),
     Signature("control", "Stable Cascade ControlNet", "Stable Cascade", _one("backbone.10.blocks.0.weight")),
@@ -179,20 +232,206 @@ def _prefixed(prefix: str, groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[s
     return tuple(tuple(prefix + key for key in group) for group in groups)
 
 
+CHECKPOINT_USE = "Put it into models/checkpoints and load it with Load Checkpoint."
+DIFFUSION_MODEL_USE = "Put it into models/diffusion_models and load it with Load Diffusion Model."
+
 MODEL_SIGNATURES: tuple[Signature, ...] = (
-    Signature("checkpoint", "UNet checkpoint", "context", _prefixed(UNET_PREFIX, _one(*UNET_KEYS))),
     Signature(
-        "checkpoint", "Flux checkpoint", "Flux", _prefixed(UNET_PREFIX, (FLUX_NORM, *_one(*FLUX_KEYS)))
+        "checkpoint",
+        "UNet checkpoint",
+        "context",
+        _prefixed(UNET_PREFIX, _one(*UNET_KEYS)),
+        use=CHECKPOINT_USE,
     ),
-    Signature("diffusion_model", "UNet without text encoder and VAE", "context", _one(*UNET_KEYS)),
-    Signature("diffusion_model", "Flux without text encoder and VAE", "Flux", (FLUX_NORM, *_one(*FLUX_KEYS))),
+    Signature(
+        "checkpoint",
+        "Flux checkpoint",
+        "Flux",
+        _prefixed(UNET_PREFIX, (FLUX_NORM, *_one(*FLUX_KEYS))),
+        use=CHECKPOINT_USE,
+    ),
+    Signature(
+        "diffusion_model",
+        "UNet without text encoder and VAE",
+        "context",
+        _one(*UNET_KEYS),
+        use=DIFFUSION_MODEL_USE,
+    ),
+    Signature(
+        "diffusion_model",
+        "Flux without text encoder and VAE",
+        "Flux",
+        (FLUX_NORM, *_one(*FLUX_KEYS)),
+        use=DIFFUSION_MODEL_USE,
+    ),
 )
 
-SIGNATURES = CONTROL_SIGNATURES + MODEL_SIGNATURES
+OTHER_CONTROL_SIGNATURES: tuple[Signature, ...] = (
+    Signature(
+        "other",
+        "T2I style adapter",
+        "SD1.5",
+        _one("style_embedding", "proj", "ln_pre.weight"),
+        use="Put it into models/style_models, load it with Load Style Model and use Apply Style.",
+    ),
+    Signature(
+        "other",
+        "CtrLoRA",
+        "SD1.5",
+        (),
+        parts=(("zero_convs.0.0.",), ("lora_layer",)),
+        use="It needs its own base ControlNet, which neither ComfyUI nor Tiller runs.",
+    ),
+    Signature(
+        "other",
+        "ControlNet for Stable Video Diffusion",
+        "SVD",
+        _one("controlnet_down_blocks.0.weight"),
+        parts=(("temporal_res_block",),),
+        use="Neither ComfyUI nor Tiller runs it.",
+    ),
+    Signature(
+        "other",
+        "BrushNet or PowerPaint",
+        "SD1.5 or SDXL",
+        (("brushnet_down_blocks.0.weight", "brushnet_down_blocks.0.bias"),),
+        use="It is an inpainting branch with a loader of its own, not a control net.",
+    ),
+    Signature(
+        "other",
+        "control net as a model patch (Anima LLLite, Qwen-Image, Z-Image, Wan)",
+        "its own model",
+        (
+            (
+                "lllite_conditioning1.conv1.weight",
+                "controlnet_blocks.0.y_rms.weight",
+                "control_all_x_embedder.2-1.weight",
+                "controlnet_patch_embedding.weight",
+            ),
+        ),
+        use="Put it into models/model_patches and load it with Load Model Patch.",
+    ),
+)
+"""Before the control nets: files that contain keys of one, or act as one, but are loaded elsewhere."""
+
+OTHER_SIGNATURES: tuple[Signature, ...] = (
+    Signature(
+        "other",
+        "PuLID for Flux",
+        "Flux",
+        _one("pulid_ca.0.to_q.weight"),
+        use="It is an identity adapter for faces, not a control net.",
+    ),
+    Signature(
+        "other",
+        "PuLID",
+        "SDXL",
+        (),
+        parts=(("id_adapter_attn_layers.", "image_proj.body.0.weight"),),
+        use="It is an identity adapter for faces, not a control net.",
+    ),
+    Signature(
+        "other",
+        "PhotoMaker",
+        "SDXL",
+        (),
+        parts=(("id_encoder.visual_projection",),),
+        use="Put it into models/photomaker and load it with PhotoMakerLoader.",
+    ),
+    Signature(
+        "other",
+        "IP-Adapter (Flux)",
+        "Flux",
+        (("ip_adapter_proj_model.proj.weight", "ip_adapter.0.to_k_ip.weight"),),
+        use="It is an image prompt adapter, not a control net.",
+    ),
+    Signature(
+        "other",
+        "InstantID's image adapter",
+        "SDXL",
+        _one("image_proj.latents", "ip_adapter.1.to_k_ip.weight"),
+        parts=(("image_proj.norm_out.",), ("ip_adapter.139.to_k_ip.",)),
+        use="InstantID's control net is the other file of that page; this one is an image prompt adapter.",
+    ),
+    Signature(
+        "other",
+        "IP-Adapter",
+        "image prompt",
+        (),
+        parts=((".to_k_ip.weight",),),
+        use="Put it into models/ipadapter: it is an image prompt adapter, not a control net.",
+    ),
+    Signature(
+        "other",
+        "LoRA",
+        "its own model",
+        (),
+        parts=(LORA_PARTS,),
+        use="Put it into models/loras and load it with Load LoRA.",
+    ),
+    Signature(
+        "other",
+        "AnimateDiff motion module",
+        "SD1.5 or SDXL",
+        (),
+        parts=(("motion_modules.0.temporal_transformer.",),),
+        use="Put it into models/animatediff_models: it animates a model, it does not control it.",
+    ),
+    Signature(
+        "other",
+        "UNet (diffusers layout)",
+        "context",
+        _one("conv_in.weight", "conv_out.weight", "time_embedding.linear_1.weight"),
+        parts=(("up_blocks.0.resnets.",),),
+        use=DIFFUSION_MODEL_USE,
+    ),
+    Signature(
+        "other",
+        "VAE",
+        "its own model",
+        (("decoder.conv_in.weight",), ("encoder.conv_in.weight",)),
+        use="Put it into models/vae and load it with Load VAE.",
+    ),
+    Signature(
+        "other",
+        "CLIP vision model",
+        "any model",
+        (
+            (
+                "vision_model.encoder.layers.0.self_attn.q_proj.weight",
+                "visual.transformer.resblocks.0.attn.in_proj_weight",
+            ),
+        ),
+        use="Put it into models/clip_vision and load it with Load CLIP Vision.",
+    ),
+    Signature(
+        "other",
+        "text encoder",
+        "its own model",
+        (
+            (
+                "text_model.encoder.layers.0.self_attn.q_proj.weight",
+                "encoder.block.0.layer.0.SelfAttention.q.weight",
+                "model.layers.0.self_attn.q_proj.weight",
+            ),
+        ),
+        use="Put it into models/text_encoders and load it with Load CLIP.",
+    ),
+)
+"""After everything else: what people put into the folder of control nets by mistake."""
+
+SIGNATURES = OTHER_CONTROL_SIGNATURES + CONTROL_SIGNATURES + MODEL_SIGNATURES + OTHER_SIGNATURES
 
 
 def _missing(signature: Signature, shapes: Shapes) -> list[str]:
-    return [group[0] for group in signature.keys if not any(key in shapes for key in group)]
+    keys = [group[0] for group in signature.keys if not any(key in shapes for key in group)]
+    if keys:
+        return keys
+    return [f"...{group[0]}..." for group in signature.parts if not _contains(shapes, group)]
+
+
+def _contains(keys: Iterable[str], parts: tuple[str, ...]) -> bool:
+    return any(part in key for key in keys for part in parts)
 
 
 def _nearest(shapes: Shapes) -> tuple[Signature, list[str]]:
@@ -202,7 +441,7 @@ def _nearest(shapes: Shapes) -> tuple[Signature, list[str]]:
         lacking = len(_missing(signature, shapes))
         return lacking / len(signature.keys), lacking
 
-    best = min(SIGNATURES, key=distance)
+    best = min((row for row in SIGNATURES if row.keys and not row.parts), key=distance)
     return best, _missing(best, shapes)
 
 
@@ -239,17 +478,77 @@ def _adapter_family(kind: str, shapes: Shapes) -> str:
     )
 
 
+def _lllite_family(kind: str, shapes: Shapes) -> str:
+    """LLLite modules are named by the blocks of the UNet that they sit in.
+
+    SDXL's blocks have up to ten transformers, and none sit where SD1.5's first two and last six do.
+    """
+    width = _width(shapes, ("attn2_to_k.down.0.weight",))
+    if width is not None:
+        if width in CONTEXT_FAMILIES:
+            return CONTEXT_FAMILIES[width]
+        raise UnknownWeightsError(
+            f"These weights look like a {kind}, which needs a text width of "
+            f"{', '.join(map(str, CONTEXT_FAMILIES))}; got {width}. "
+            "It may be made for a model that Tiller does not know."
+        )
+    if any(re.search(r"_transformer_blocks_[1-9]", key) for key in shapes):
+        return "SDXL"
+    is_shallow = any(re.search(r"input_blocks_[12]_|output_blocks_(6|7|8|9|10|11)_", key) for key in shapes)
+    return "SD1.5" if is_shallow else "SDXL"
+
+
+def _controlnext_family(kind: str, shapes: Shapes) -> str:
+    """SD1.5's branch ends at the width of the middle block, the others' at that of the first block."""
+    width, has_stem = shapes["mid_convs.1.weight"][0], "embedding.0.weight" in shapes
+    families = {(1280, False): "SD1.5", (320, True): "SDXL"}
+    if (width, has_stem) in families:
+        return families[width, has_stem]
+    raise UnknownWeightsError(
+        f"These weights look like a {kind}, which needs 1280 output channels (SD1.5) or 320 and an embedding "
+        f"(SDXL, SVD); got {width} {'with' if has_stem else 'without'} an embedding. "
+        "It may be made for a model that Tiller does not know."
+    )
+
+
+FAMILY_RULES = {
+    "context": _context_family,
+    "adapter": _adapter_family,
+    "lllite": _lllite_family,
+    "controlnext": _controlnext_family,
+}
+"""How a family is read from the shapes, by the word in `Signature.family`."""
+
+SAME_SHAPES = {("ControlNeXt", "SDXL"): ("SVD",)}
+"""Kind and family -> further families whose files have the very same keys and shapes."""
+
+
 def _family(signature: Signature, shapes: Shapes) -> str:
-    if signature.family == "context":
-        return _context_family(signature.kind, shapes)
-    if signature.family == "adapter":
-        return _adapter_family(signature.kind, shapes)
-    return signature.family
+    rule = FAMILY_RULES.get(signature.family)
+    return signature.family if rule is None else rule(signature.kind, shapes)
 
 
 def _control_types(shapes: Shapes) -> int:
     shape = shapes.get("task_embedding") or shapes.get("control_model.task_embedding") or (0,)
     return shape[0]
+
+
+def _match(shapes: Shapes, signatures: Iterable[Signature], prefix: str) -> Identified | None:
+    for signature in signatures:
+        if _missing(signature, shapes):
+            continue
+        family = _family(signature, shapes)
+        return Identified(
+            role=signature.role,
+            kind=signature.kind,
+            family=family,
+            control_types=_control_types(shapes) if signature.role == "control" else 0,
+            needs_vae=signature.needs_vae,
+            also_for=SAME_SHAPES.get((signature.kind, family), ()),
+            use=signature.use,
+            prefix=prefix,
+        )
+    return None
 
 
 def identify(shapes: Shapes) -> Identified:
@@ -258,15 +557,15 @@ def identify(shapes: Shapes) -> Identified:
     Raises:
         UnknownWeightsError: naming the nearest known format and the keys it lacks.
     """
-    for signature in SIGNATURES:
-        if not _missing(signature, shapes):
-            return Identified(
-                role=signature.role,
-                kind=signature.kind,
-                family=_family(signature, shapes),
-                control_types=_control_types(shapes) if signature.role == "control" else 0,
-                needs_vae=signature.needs_vae,
-            )
+    prefixes = [
+        prefix for prefix in ("", *PREFIXES) if shapes and all(key.startswith(prefix) for key in shapes)
+    ]
+    for signatures in (SIGNATURES[: -len(OTHER_SIGNATURES)], OTHER_SIGNATURES):
+        for prefix in prefixes:
+            bare = {key.removeprefix(prefix): shape for key, shape in shapes.items()}
+            found = _match(bare, signatures, prefix)
+            if found is not None:
+                return found
     nearest, missing = _nearest(shapes)
     some = ", ".join(sorted(shapes)[:3]) or "no tensors"
     raise UnknownWeightsError(

@@ -94,7 +94,8 @@ def look_through(folder: Path) -> tuple[list[Found], list[str]]:
 def choose(folder: Path) -> Chosen:
     """A checkpoint and a control net of one family. Raises Trouble that names what was seen instead."""
     found, others = look_through(folder)
-    controls = [f for f in found if f.role == "control"]
+    tillers = _identify_module().TILLER_KINDS
+    controls = [f for f in found if f.role == "control" and f.kind not in tillers]
     for family in SIZES:
         checkpoints = [f for f in found if f.role == "checkpoint" and f.family == family]
         fitting = sorted(

@@ -4,9 +4,10 @@ import json
 
 import pytest
 from tiller.adapters.identify import (
-    CONTROL_SIGNATURES,
-    MODEL_SIGNATURES,
+    PREFIXES,
     SIGNATURES,
+    TILLER_KINDS,
+    TILLER_SIGNATURES,
     UnknownWeightsError,
     identify,
     read_shapes,
@@ -46,6 +47,7 @@ def diffusers_control(width):
     }
 
 
+MOTION = {"down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight": (320, 320)}
 UNION = {"control_add_embedding.linear_1.bias": (1280,)}
 BLOCKS = {"controlnet_blocks.0.weight": (3072, 3072), "controlnet_blocks.0.bias": (3072,)}
 PATCHES = {"pos_embed_input.proj.weight": (1536, 16, 2, 2)}
@@ -59,6 +61,132 @@ CHECKPOINTS = [
     (flux(norm="weight"), "Flux", "checkpoint"),
     (unet(768, ""), "SD1.5", "diffusion_model"),
     (flux(""), "Flux", "diffusion_model"),
+]
+
+STEM = {"embedding.0.weight": (64, 3, 3, 3)}
+LLLITE = "lllite_unet_{}_transformer_blocks_{}_{}.down.0.weight"
+
+
+def controlnext(width):
+    return {
+        "down_res.0.conv1.weight": (128, 128, 3, 3),
+        "mid_convs.0.0.weight": (256, 256, 3, 3),
+        "mid_convs.1.weight": (width, 256, 1, 1),
+    }
+
+
+def xs(width):
+    return {
+        "enc_zero_convs_in.0.0.weight": (320, 320, 1, 1),
+        f"control_model.input_blocks.4.{QUERY}": (64, width),
+    }
+
+
+TILLER_CONTROLS = [
+    ({LLLITE.format("input_blocks_7_1", 9, "attn1_to_q"): (64, 1280)}, "ControlNet-LLLite", "SDXL"),
+    ({LLLITE.format("input_blocks_4_1", 0, "attn2_to_k"): (64, 2048)}, "ControlNet-LLLite", "SDXL"),
+    ({LLLITE.format("input_blocks_4_1", 0, "attn2_to_k"): (64, 768)}, "ControlNet-LLLite", "SD1.5"),
+    ({LLLITE.format("input_blocks_1_1", 0, "attn1_to_q"): (64, 320)}, "ControlNet-LLLite", "SD1.5"),
+    ({LLLITE.format("output_blocks_11_1", 0, "attn1_to_q"): (64, 320)}, "ControlNet-LLLite", "SD1.5"),
+    ({LLLITE.format("output_blocks_1_1", 0, "attn1_to_q"): (64, 1280)}, "ControlNet-LLLite", "SDXL"),
+    (xs(768), "ControlNet-XS", "SD1.5"),
+    (xs(1024), "ControlNet-XS", "SD2"),
+    (xs(2048), "ControlNet-XS", "SDXL"),
+    (controlnext(1280), "ControlNeXt", "SD1.5"),
+    ({**controlnext(320), **STEM}, "ControlNeXt", "SDXL"),
+    ({**diffusers_control(768), **MOTION}, "SparseCtrl", "SD1.5"),
+    (
+        {
+            "controlnet_cond_embedding.weight": (320, 5, 3, 3),
+            "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": (640, 768),
+            **MOTION,
+        },
+        "SparseCtrl",
+        "SD1.5",
+    ),
+]
+
+OTHERS = [
+    (
+        {"style_embedding": (1, 8, 1024), "proj": (1024, 768), "ln_pre.weight": (1024,)},
+        "T2I style adapter",
+        "Load Style Model",
+    ),
+    (
+        {**ldm_control(768), "control_model.input_blocks.1.1.proj_in.lora_layer.up.weight": (320, 128)},
+        "CtrLoRA",
+        "base ControlNet",
+    ),
+    (
+        {
+            **diffusers_control(1024),
+            "controlnet_down_blocks.0.weight": (320, 320, 1, 1),
+            "down_blocks.0.resnets.0.temporal_res_block.conv1.weight": (320, 320, 3, 1, 1),
+        },
+        "ControlNet for Stable Video Diffusion",
+        "Neither ComfyUI nor Tiller",
+    ),
+    ({"brushnet_down_blocks.0.weight": (320, 320, 1, 1)}, "BrushNet or PowerPaint", "inpainting branch"),
+    (
+        {"lllite_conditioning1.conv1.weight": (32, 3, 4, 4)},
+        "control net as a model patch (Anima LLLite, Qwen-Image, Z-Image, Wan)",
+        "Load Model Patch",
+    ),
+    ({"pulid_ca.0.to_q.weight": (2048, 3072)}, "PuLID for Flux", "identity"),
+    ({"id_adapter_attn_layers.1.id_to_k.weight": (640, 2048)}, "PuLID", "identity"),
+    (
+        {"image_proj.body.0.weight": (1024, 1792), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
+        "PuLID",
+        "faces",
+    ),
+    ({"id_encoder.visual_projection.weight": (768, 1024)}, "PhotoMaker", "PhotoMakerLoader"),
+    ({"ip_adapter_proj_model.proj.weight": (16384, 768)}, "IP-Adapter (Flux)", "image prompt"),
+    ({"ip_adapter.0.to_k_ip.weight": (3072, 4096)}, "IP-Adapter (Flux)", "image prompt"),
+    (
+        {
+            "image_proj.latents": (1, 16, 1280),
+            "image_proj.norm_out.weight": (2048,),
+            "ip_adapter.1.to_k_ip.weight": (640, 2048),
+            "ip_adapter.139.to_k_ip.weight": (1280, 2048),
+        },
+        "InstantID's image adapter",
+        "the other file",
+    ),
+    (
+        {"image_proj.proj.weight": (3072, 1024), "ip_adapter.1.to_k_ip.weight": (320, 768)},
+        "IP-Adapter",
+        "models/ipadapter",
+    ),
+    (
+        {
+            "ip_adapter.1.to_k_ip.weight": (320, 768),
+            "ip_adapter.0.to_q_lora.down.weight": (128, 320),
+        },
+        "IP-Adapter",
+        "models/ipadapter",
+    ),
+    ({"lora_unet_input_blocks_1_1_proj_in.lora_down.weight": (8, 320)}, "LoRA", "Load LoRA"),
+    ({"unet.down_blocks.0.attn1.processor.to_q_lora.down.weight": (8, 320)}, "LoRA", "Load LoRA"),
+    ({"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": (8, 3072)}, "LoRA", "Load LoRA"),
+    (MOTION, "AnimateDiff motion module", "models/animatediff_models"),
+    (
+        {
+            "conv_in.weight": (320, 4, 3, 3),
+            "conv_out.weight": (4, 320, 3, 3),
+            "time_embedding.linear_1.weight": (1280, 320),
+            "up_blocks.0.resnets.0.conv1.weight": (1280, 2560, 3, 3),
+            "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+        },
+        "UNet (diffusers layout)",
+        "Load Diffusion Model",
+    ),
+    ({"decoder.conv_in.weight": (512, 4, 3, 3), "encoder.conv_in.weight": (128, 3, 3, 3)}, "VAE", "Load VAE"),
+    (
+        {"vision_model.encoder.layers.0.self_attn.q_proj.weight": (1024, 1024)},
+        "CLIP vision model",
+        "Load CLIP Vision",
+    ),
+    ({"text_model.encoder.layers.0.self_attn.q_proj.weight": (768, 768)}, "text encoder", "Load CLIP"),
 ]
 
 CONTROLS = [
@@ -90,7 +218,14 @@ CONTROLS = [
     ({"body.0.in_conv.weight": (320, 192, 1, 1)}, "T2I-Adapter (light)", "SD1.5"),
     ({"conv_in.weight": (320, 192, 3, 3), "body.0.block2.weight": (320, 320, 1, 1)}, "T2I-Adapter", "SD1.5"),
     ({"conv_in.weight": (320, 768, 3, 3), "body.0.block2.weight": (320, 320, 1, 1)}, "T2I-Adapter", "SDXL"),
-    ({"adapter.conv_in.weight": (320, 256, 3, 3)}, "T2I-Adapter (diffusers layout)", "SDXL"),
+    (
+        {
+            "adapter.conv_in.weight": (320, 256, 3, 3),
+            "adapter.body.0.resnets.0.block1.weight": (320, 320, 3, 3),
+        },
+        "T2I-Adapter (diffusers layout)",
+        "SDXL",
+    ),
     (
         {**flux("", "scale"), **BLOCKS, "input_hint_block.0.weight": (16, 3, 3, 3)},
         "Flux ControlNet (XLabs)",
@@ -142,11 +277,45 @@ def test_control_nets_are_known_by_layout_and_base(shapes, kind, family):
     assert (found.role, found.kind, found.family) == ("control", kind, family)
 
 
+@pytest.mark.parametrize(("shapes", "kind", "family"), TILLER_CONTROLS)
+def test_control_nets_that_the_host_lacks_are_known_too(shapes, kind, family):
+    found = identify(shapes)
+    assert (found.role, found.kind, found.family) == ("control", kind, family)
+    assert kind in TILLER_KINDS
+
+
+def test_keys_that_two_families_share_name_both():
+    shared = [(found.kind, found.family, found.also_for) for found in map(identify, listings())]
+    assert {row for row in shared if row[2]} == {("ControlNeXt", "SDXL", ("SVD",))}
+
+
+@pytest.mark.parametrize(("shapes", "kind", "words"), OTHERS)
+def test_files_of_other_folders_are_known_by_what_they_are(shapes, kind, words):
+    found = identify(shapes)
+    assert (found.role, found.kind) == ("other", kind)
+    assert words in found.use
+    assert found.use.endswith(".")
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_prefix_before_every_key_is_seen_through(prefix):
+    for shapes in (controlnext(1280), xs(2048), {**diffusers_control(768), **MOTION}):
+        found = identify({prefix + key: shape for key, shape in shapes.items()})
+        assert found.prefix == prefix
+        assert found.kind == identify(shapes).kind
+    assert identify(ldm_control(768)).prefix == ""
+
+
+def listings():
+    return [shapes for shapes, _, _ in CHECKPOINTS + CONTROLS + TILLER_CONTROLS + OTHERS]
+
+
 def test_every_row_of_the_tables_has_a_listing():
-    listed = {kind for _, kind, _ in CONTROLS} | {identify(shapes).kind for shapes, _, _ in CHECKPOINTS}
-    assert listed == {signature.kind for signature in SIGNATURES}
-    assert len(CONTROL_SIGNATURES) + len(MODEL_SIGNATURES) == len(SIGNATURES)
-    assert len({signature.keys for signature in SIGNATURES}) == len(SIGNATURES)
+    assert {found.kind for found in map(identify, listings())} == {row.kind for row in SIGNATURES}
+    assert len({(row.keys, row.parts) for row in SIGNATURES}) == len(SIGNATURES)
+    assert {row.kind for row in TILLER_SIGNATURES} == TILLER_KINDS
+    assert all(bool(row.use) == (row.role != "control") for row in SIGNATURES)
+    assert all(row.keys or row.parts for row in SIGNATURES)
 
 
 def test_nets_that_read_through_a_vae_are_marked():
@@ -190,6 +359,12 @@ def test_an_unknown_text_width_is_said():
         identify(ldm_control(900))
     with pytest.raises(UnknownWeightsError, match="got no cross-attention at all"):
         identify({"control_model.zero_convs.0.0.weight": (320, 320, 1, 1)})
+    with pytest.raises(
+        UnknownWeightsError, match=r"ControlNet-LLLite, which needs a text width of 768.*got 9"
+    ):
+        identify({LLLITE.format("input_blocks_4_1", 0, "attn2_to_k"): (64, 9)})
+    with pytest.raises(UnknownWeightsError, match="got 640 without an embedding"):
+        identify(controlnext(640))
 
 
 def test_an_unknown_adapter_width_is_said():
