@@ -65,9 +65,11 @@ def model_family(model: Any) -> str | None:
 def check_family(net: Identified | None, model: Any) -> None:
     """Raises ValueError when the control net is made for another model family than the model's."""
     family = model_family(model)
-    if net is None or family is None or net.family == family:
+    if net is None or family is None or family in (net.family, *net.also_for):
         return
+    named = f" ({net.file})" if net.file else ""
+    made_for = " or ".join((net.family, *net.also_for))
     raise ValueError(
-        f"This control net is for {net.family}, but the model is {family}. "
-        f"Load a control net made for {family}, or sample with a model of the {net.family} family."
+        f"This control net{named} is for {made_for}, but the model is {family}. "
+        f"Load a control net made for {family}, or sample with a model of the {made_for} family."
     )

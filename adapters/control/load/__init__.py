@@ -1,0 +1,1 @@
+"""One loader for every control net: what the host loads, the host loads."""
