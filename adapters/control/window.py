@@ -6,7 +6,7 @@ always the middle three fifths of them.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 SAME_NOISE = 1e-4
 """Relative difference under which two noise levels are one: far below the gap of neighbouring steps,
@@ -14,6 +14,9 @@ far above the rounding of samplers that recompute a level through logarithms."""
 
 SAME_SHARE = 1e-6
 """Rounding allowed when a share of the steps is compared with a percent."""
+
+BISECTIONS = 24
+"""How often the range of percents is halved: what is left is 6e-8 of it."""
 
 
 def step_index(sigma: float, sigmas: Sequence[float]) -> int:
@@ -56,3 +59,18 @@ def is_noise_active(sigma: float, start_sigma: float, end_sigma: float) -> bool:
 def active_steps(total: int, start: float, end: float) -> list[int]:
     """The steps of `total` that a window counted in steps covers, in order; empty if it covers none."""
     return [index for index in range(total) if is_step_active(index, total, start, end)]
+
+
+def percent_of_noise(sigma: float, noise_at: Callable[[float], float]) -> float:
+    """The place in 0..1 whose noise level is `sigma`; 0 = the most noise.
+
+    `noise_at` is the host's percent_to_sigma, which falls from percent 0 to percent 1.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if noise_at(middle) > sigma:
+            low = middle
+        else:
+            high = middle
+    return low

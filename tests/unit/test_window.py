@@ -3,7 +3,13 @@
 import math
 
 import pytest
-from tiller.adapters.control.window import active_steps, is_noise_active, is_step_active, step_index
+from tiller.adapters.control.window import (
+    active_steps,
+    is_noise_active,
+    is_step_active,
+    percent_of_noise,
+    step_index,
+)
 
 FALLING = [14.6, 8.0, 4.0, 2.0, 1.0, 0.0]
 TABLE = {(0.0, 0.5): (0, 10), (0.2, 0.8): (4, 16), (0.3, 0.7): (6, 14), (0.35, 0.6): (7, 12)}
@@ -73,3 +79,14 @@ def test_the_whole_window_is_every_step_and_a_narrow_one_may_be_none():
 
 def test_noise_between_the_ends_is_inside_both_ends_included():
     assert [is_noise_active(sigma, 8.0, 2.0) for sigma in FALLING] == [False, True, True, True, False, False]
+
+
+def test_the_percent_of_a_noise_level_is_found():
+    def noise_at(percent):
+        return 1e9 if percent <= 0 else 0.0 if percent >= 1 else 14.6 * (1 - percent) ** 2
+
+    for percent in (0.1, 0.25, 0.5, 0.9):
+        assert percent_of_noise(noise_at(percent), noise_at) == pytest.approx(percent, abs=1e-6)
+    assert percent_of_noise(14.6, noise_at) == pytest.approx(0.0, abs=1e-6)
+    assert percent_of_noise(2e9, noise_at) == 0.0
+    assert percent_of_noise(0.0, noise_at) == pytest.approx(1.0, abs=1e-6)
