@@ -2,11 +2,12 @@
 
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 
 from ..adapters.control.apply import apply_units, check_unit
+from ..adapters.control.modes import CONTROL_MODES
 from ..adapters.control.unit import UNIT_RESIZES, WINDOW_UNITS, ControlUnit
+from .control_options import OptionsType
 
 CATEGORY = "Tiller/control"
 MAX_UNITS = 20
@@ -86,6 +87,20 @@ def _unit_inputs() -> list[Any]:
             tooltip="Only for control nets that read the hint through a VAE (SD3, Qwen-Image, Flux by "
             "InstantX): the VAE of the model's checkpoint.",
         ),
+        io.Combo.Input(
+            "mode",
+            options=list(CONTROL_MODES),
+            default="balanced",
+            optional=True,
+            tooltip="What counts more, as in the A1111 web UI. prompt: details of the hint count less. "
+            "control: the same, and the negative gets no control, so CFG raises it: lower the CFG scale. "
+            "unbalanced: the negative gets no control, details count fully.",
+        ),
+        OptionsType.Input(
+            "options",
+            optional=True,
+            tooltip="Control Options: factors per layer and per step, a mask, the type of a union net.",
+        ),
     ]
 
 
@@ -108,18 +123,8 @@ class TillerControlUnit(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        control_net: Any,
-        image: torch.Tensor,
-        strength: float,
-        start_percent: float,
-        end_percent: float,
-        window: Any,
-        resize_mode: Any,
-        vae: Any = None,
-    ) -> io.NodeOutput:
-        unit = ControlUnit(control_net, image, strength, start_percent, end_percent, window, resize_mode, vae)
+    def execute(cls, **settings: Any) -> io.NodeOutput:
+        unit = ControlUnit(**settings)
         check_unit(unit, "Control Unit")
         return io.NodeOutput(unit)
 

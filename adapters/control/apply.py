@@ -1,7 +1,9 @@
 """Puts control units on conditioning: the host's own control nets behind one thin control object."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,10 +13,13 @@ from ...preprocessors.fit import Size, fit_image
 from ...preprocessors.image import check_image
 from ._host import check_family, identify_net
 from .call import Call, Steering
+from .modes import call_of_rows, layers_of, steered_rows
+from .options import AUTO, UNION_TYPES, ControlOptions, check_union_type
 from .patches.apply import ModelPatchNet
-from .residuals import add_residuals
+from .region import Region
+from .residuals import add_residuals, mask_residuals, pad_rows, scale_layers
 from .unit import ControlUnit
-from .window import active_steps, is_noise_active, is_step_active, step_index
+from .window import active_steps, is_noise_active, is_step_active, percent_of_noise, step_index
 
 logger = logging.getLogger("tiller")
 
@@ -36,31 +41,80 @@ class UnitControl(ControlBase):
         self.inner = inner
         self.identified = identify_net(inner)
         self.extra_hooks = inner.extra_hooks
+        options = unit.options or ControlOptions()
+        self.layers = layers_of(unit.mode, options.layers, isinstance(inner, T2IAdapter))
+        self.steps = options.steps
+        self.mask = options.mask
+        self._forget_run()
+
+    def _forget_run(self) -> None:
         self._sigmas_seen: torch.Tensor | None = None
         self._sigmas: list[float] = []
         self._fitted: dict[Size, torch.Tensor] = {}
+        self._noise_at: Callable[[float], float] | None = None
+        self._factor_seen = (math.nan, 1.0)
+        self._region = None if self.mask is None else Region(self.mask)
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         super().pre_run(model, percent_to_timestep_function)
         check_family(self.identified, model)
+        self._noise_at = percent_to_timestep_function
         self.inner.pre_run(model, percent_to_timestep_function)
 
     def get_control(
         self, x_noisy: torch.Tensor, t: torch.Tensor, cond: Any, batched_number: int, transformer_options: Any
     ) -> Any:
-        arguments = (x_noisy, t, cond, batched_number, transformer_options)
+        call = Call(x_noisy, t, cond, batched_number, transformer_options)
         chained: Any = self.previous_controlnet
-        previous = None if chained is None else chained.get_control(*arguments)
+        previous = None if chained is None else chained.get_control(*call)
         self._note_sigmas(transformer_options)
-        if not self._is_active(t):
+        step = self._step_factor(t)
+        images = x_noisy.shape[0] // batched_number
+        if step == 0.0 or (self._region is not None and self._region.is_empty(images)):
+            return previous
+        rows = steered_rows(self.unit.mode, call)
+        if rows is not None and not bool(rows.any()):
             return previous
         self._fit_hint(x_noisy)
         if isinstance(self.inner, ModelPatchNet):
-            if self.inner.covers(t):
-                self.inner.patch(Call(*arguments), Steering(self.unit.strength))
+            self._patch(call, step, rows)
             return previous
-        own = self.inner.get_control(*arguments)
+        own = self._residuals(call if rows is None else call_of_rows(call, rows), step)
+        if own is not None and rows is not None:
+            own = pad_rows(own, rows)
         return own if previous is None else add_residuals(own, previous)
+
+    def _patch(self, call: Call, step: float, rows: torch.Tensor | None) -> None:
+        """Lets a net that acts inside the model put its patches into the call."""
+        mask = None
+        if self._region is not None and not self._region.is_whole(call.x.shape[0] // call.chunks):
+            mask = self._region.rows(call.x.shape[0] // call.chunks, call.chunks).to(call.x)
+        self.inner.patch(call, Steering(self.unit.strength * step, rows, self.layers, mask))
+
+    def _residuals(self, call: Call, step: float) -> Any:
+        """What the net gives for the call, times the factors of layer and step and the mask."""
+        self._refresh_adapter(call)
+        own = self.inner.get_control(*call)
+        if own is None:
+            return None
+        if self.layers is not None or step != 1.0:
+            own = scale_layers(own, self.layers, step)
+        region, images = self._region, call.x.shape[0] // call.chunks
+        if region is None or region.is_whole(images):
+            return own
+        return mask_residuals(own, partial(region.fit, images, call.chunks), call.x.shape)
+
+    def _refresh_adapter(self, call: Call) -> None:
+        """Lets a T2I-Adapter read its hint again when its features are those of another number of rows.
+
+        The host's keeps them, and the model then leaves them out with a line in the log.
+        """
+        if not isinstance(self.inner, T2IAdapter) or self.inner.control_input is None:
+            return
+        features = self.inner.control_input
+        counts = {value.shape[0] for values in features.values() for value in values if value is not None}
+        if not counts <= {1, call.x.shape[0]}:
+            self.inner.cond_hint = None
 
     def _note_sigmas(self, transformer_options: Any) -> None:
         """Keeps the sampler's noise levels as numbers, once per run, and says when no step is covered."""
@@ -84,18 +138,33 @@ class UnitControl(ControlBase):
                 unit.window,
             )
 
-    def _is_active(self, t: torch.Tensor) -> bool:
-        """Whether the steps window covers this call; a noise window is the net's own to judge."""
+    def _step_factor(self, t: torch.Tensor) -> float:
+        """The factor of the step that this call belongs to: 0 outside the window."""
         if self.unit.window == "noise":
-            return True
-        if self._sigmas_seen is None:
+            window = self.inner.timestep_range
+            if window is not None and bool(t[0] > window[0] or t[0] < window[1]):
+                return 0.0
+        elif self._sigmas_seen is None:
             raise ValueError(
                 "A control unit whose window counts steps needs the sampler's noise levels "
                 "(sample_sigmas), but this sampler does not pass them on. Set window to noise, or sample "
                 "with KSampler or SamplerCustom."
             )
-        index = step_index(float(t[0]), self._sigmas)
-        return is_step_active(index, len(self._sigmas) - 1, self.unit.start_percent, self.unit.end_percent)
+        else:
+            index, total = step_index(float(t[0]), self._sigmas), len(self._sigmas) - 1
+            if not is_step_active(index, total, self.unit.start_percent, self.unit.end_percent):
+                return 0.0
+            if self.steps is not None:
+                return self.steps.at(index / total)
+        return 1.0 if self.steps is None else self._factor_at_noise(float(t[0]))
+
+    def _factor_at_noise(self, sigma: float) -> float:
+        """The factor of the curve over the percent of the noise, found once per noise level."""
+        if self.steps is None or self._noise_at is None:
+            return 1.0
+        if sigma != self._factor_seen[0]:
+            self._factor_seen = (sigma, self.steps.at(percent_of_noise(sigma, self._noise_at)))
+        return self._factor_seen[1]
 
     def _hint_size(self, x_noisy: torch.Tensor) -> Size:
         """The size in pixels that the net makes of any hint for this latent."""
@@ -136,7 +205,7 @@ class UnitControl(ControlBase):
 
     def cleanup(self) -> None:
         super().cleanup()
-        self._sigmas_seen, self._sigmas, self._fitted = None, [], {}
+        self._forget_run()
         self.inner.cleanup()
 
 
@@ -169,12 +238,17 @@ def check_unit(unit: ControlUnit, needed_by: str) -> None:
             f"{needed_by} got a control net that reads the hint through a VAE, but no VAE. "
             "Connect the VAE of the model's checkpoint to vae."
         )
+    if unit.options is not None and unit.options.union_type != AUTO:
+        known = identify_net(net)
+        check_union_type(unit.options.union_type, 0 if known is None else known.control_types, needed_by)
 
 
 def _control_of(unit: ControlUnit, previous: ControlBase | None) -> UnitControl:
     percents = (0.0, 1.0) if unit.window == "steps" else (unit.start_percent, unit.end_percent)
     inner = unit.control_net.copy()
     inner.set_cond_hint(_hint(_rgb(unit.image)), unit.strength, percents, vae=unit.vae)
+    if unit.options is not None and unit.options.union_type != AUTO:
+        inner.set_extra_arg("control_type", [UNION_TYPES[unit.options.union_type]])
     control = UnitControl(unit, inner)
     control.set_previous_controlnet(previous)
     return control

@@ -6,6 +6,9 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from .modes import CONTROL_MODES, ControlMode
+from .options import ControlOptions
+
 WindowUnit = Literal["noise", "steps"]
 UnitResize = Literal["core", "stretch", "crop", "fill"]
 
@@ -19,7 +22,8 @@ class ControlUnit:
 
     `start_percent` and `end_percent` are the window in 0..1 (0 = first step), measured by `window`:
     "noise" as the host does, or "steps" as a share of the sampler's steps. `resize_mode` fits the image
-    to the size of the sampling: "core" leaves that to the host.
+    to the size of the sampling: "core" leaves that to the host. `mode` says whether the prompt or the
+    control counts more, `options` holds what few units need: curves, a mask, the type of a union net.
 
     Raises ValueError for a window that ends before it starts, values out of range, unknown modes.
     """
@@ -32,6 +36,8 @@ class ControlUnit:
     window: WindowUnit = "noise"
     resize_mode: UnitResize = "core"
     vae: Any = None
+    mode: ControlMode = "balanced"
+    options: ControlOptions | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.strength):
@@ -54,4 +60,11 @@ class ControlUnit:
         if self.resize_mode not in UNIT_RESIZES:
             raise ValueError(
                 f"A control unit needs a resize_mode of {', '.join(UNIT_RESIZES)}, got {self.resize_mode!r}."
+            )
+        if self.mode not in CONTROL_MODES:
+            raise ValueError(f"A control unit needs a mode of {', '.join(CONTROL_MODES)}, got {self.mode!r}.")
+        if self.options is not None and not isinstance(self.options, ControlOptions):
+            raise ValueError(
+                f"A control unit needs options from Control Options, got {type(self.options).__name__}. "
+                "Connect that node, or nothing."
             )

@@ -17,6 +17,7 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
         "ControlNetLoader", control_net_name="tiller_standin_control_sd15.safetensors"
     )[0],
     "POSE_KEYPOINT": lambda feeder: feeder.graph.add("TestPose", image=feeder.picture[0])[0],
+    "TILLER_CONTROL_OPTIONS": lambda feeder: feeder.node("TillerControlOptions")[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
     "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
 }

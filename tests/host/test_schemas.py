@@ -21,6 +21,7 @@ NAMES_ELSEWHERE = {
     "TillerColorGrid": {"ColorPreprocessor", "t2ia_color_grid"},
     "TillerColorToMask": {"MaskFromColor+", "ImageColorToMask"},
     "TillerContactSheet": {"compare preprocessors"},
+    "TillerControlOptions": {"effective region mask", "SetUnionControlNetType"},
     "TillerControlUnit": {"cr multi controlnet"},
     "TillerDepthMiDaS": {"MiDaS-DepthMapPreprocessor", "depth_midas"},
     "TillerDepthAnythingV2": {"DepthAnythingV2Preprocessor", "depth_anything_v2"},

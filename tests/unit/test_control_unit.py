@@ -13,6 +13,7 @@ def test_defaults_are_the_hosts():
     unit = ControlUnit(object(), IMAGE)
     assert (unit.strength, unit.start_percent, unit.end_percent) == (1.0, 0.0, 1.0)
     assert (unit.window, unit.resize_mode, unit.vae) == ("noise", "core", None)
+    assert (unit.mode, unit.options) == ("balanced", None)
 
 
 def test_a_unit_cannot_be_changed():
@@ -30,6 +31,8 @@ def test_a_unit_cannot_be_changed():
         ({"strength": float("inf")}, "needs a finite strength, got inf"),
         ({"window": "percent"}, "needs a window of noise or steps, got 'percent'"),
         ({"resize_mode": "zoom"}, "needs a resize_mode of core, stretch, crop, fill, got 'zoom'"),
+        ({"mode": "soft"}, "needs a mode of balanced, prompt, control, unbalanced, got 'soft'"),
+        ({"options": "soft"}, "needs options from Control Options, got str"),
     ],
 )
 def test_settings_that_cannot_act_are_refused(settings, text):
