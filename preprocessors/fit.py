@@ -15,6 +15,8 @@ from .thin import ridges, thin
 ResizeMode = Literal["crop", "stretch", "fill"]
 RESIZE_MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
 
+HOLE = -1.0
+"""The colour of a masked pixel in a hint for inpaint control nets."""
 MANY_COLOURS = 200
 MAX_PIXELS = 1 << 27
 
@@ -48,7 +50,9 @@ def fit_image(image: torch.Tensor, size: Size, mode: ResizeMode = "crop") -> tor
     and white stays black and white (Otsu), one-pixel lines stay one pixel wide. "fill" pads with the
     median colour of the border. Each picture of a batch is judged alone. What is resized is rounded to
     8 bit; a picture that needs no resize keeps its bits. Channel 4 is the mask of an inpaint hint: a
-    binary one stays binary, and the padding of "fill" is 1 (affected).
+    binary one stays binary, and the padding of "fill" is 1 (affected). Pixels under 0 are the mask of an
+    inpaint hint of three channels (-1): it stays hard, nothing of it runs into what is kept, and the padding
+    of "fill" belongs to it.
 
     Raises:
         ValueError: for no image, 0 x 0, NaN, a side under 1, an unknown mode, an enormous in-between.
@@ -59,6 +63,8 @@ def fit_image(image: torch.Tensor, size: Size, mode: ResizeMode = "crop") -> tor
     if source == size:
         return image
     inner = _inner_size(source, size, mode)
+    if bool((image[..., :3] < 0).any()):
+        return _fit_holes(image, size, mode)
     resized = image if inner == source else _resize_batch(image, inner).to(image.device)
     if mode != "fill":
         return _centre_crop(resized, size)
@@ -101,6 +107,23 @@ def checked_mask(mask: object, needed_by: str) -> torch.Tensor:
         )
     check_image(mask.unsqueeze(-1), f"The mask of {needed_by}")
     return mask
+
+
+def masks_for(image: torch.Tensor, mask: object, needed_by: str) -> torch.Tensor:
+    """IMAGE (B,H,W,C) and MASK (1 or B,h,w) -> MASK (B,H,W) 0..1 on the CPU, stretched to the picture.
+
+    Raises:
+        ValueError: for no mask, 0 x 0, NaN, and masks that are neither one nor as many as the pictures.
+    """
+    masks = checked_mask(mask, needed_by)
+    batch, height, width = image.shape[:3]
+    if len(masks) not in (1, batch):
+        raise ValueError(
+            f"{needed_by} needs one mask, or one for each of the {batch} pictures, got {len(masks)}. Connect "
+            "the mask that belongs to the image, or a single one."
+        )
+    fitted = fit_mask(masks.cpu().float(), Size(height, width), "stretch").clamp(0.0, 1.0)
+    return fitted.expand(batch, -1, -1)
 
 
 def resize_hint(picture: np.ndarray, size: Size) -> np.ndarray:
@@ -150,6 +173,32 @@ def _is_one_pixel_drawing(picture: np.ndarray) -> bool:
 
     opened = cv2.morphologyEx(picture, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
     return int((opened < picture).sum()) * 2 > int((picture > 127).sum())
+
+
+def _fit_holes(image: torch.Tensor, size: Size, mode: ResizeMode) -> torch.Tensor:
+    """IMAGE with pixels of -1 -> the same at `size`: colours from what is kept, -1 in the hole."""
+    source = Size(image.shape[1], image.shape[2])
+    hole = (image[..., :3] < 0).any(dim=-1)
+    inner = _inner_size(source, size, mode)
+    pictures = zip(image, hole, strict=True)
+    resized = torch.stack([_resize_around(one, holes, inner) for one, holes in pictures]).to(image.device)
+    if mode != "fill":
+        fitted = _centre_crop(resized, size)
+    else:
+        fitted = _centre_paste(resized, resized.new_full((len(image), *size, image.shape[-1]), HOLE))
+    return torch.where(fit_mask(hole.float(), size, mode, source).unsqueeze(-1) > 0.5, HOLE, fitted)
+
+
+def _resize_around(picture: torch.Tensor, hole: torch.Tensor, size: Size) -> torch.Tensor:
+    """(H,W,C) and (H,W) bool -> (*size,C) float32: averages of the pixels outside the hole, 0 deep inside."""
+    import cv2
+
+    kept = (~hole).float().unsqueeze(-1).cpu()
+    layers = torch.cat([picture.cpu().float() * kept, kept], dim=-1).numpy()
+    shrinking = size.height * size.width < picture.shape[0] * picture.shape[1]
+    how = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    resized = torch.from_numpy(cv2.resize(layers, (size.width, size.height), interpolation=how))
+    return resized[..., :-1] / resized[..., -1:].clamp_min(1e-6)
 
 
 def _resize_batch(image: torch.Tensor, size: Size) -> torch.Tensor:

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import torch
 
-from .fit import Size, checked_mask, fit_mask
+from .fit import masks_for
 from .image import check_image, from_uint8, map_images, to_uint8
 from .padded import Network, as_levels, padded_array
 
@@ -32,7 +32,7 @@ def inpaint_lama(
     Source: Mikubill/sd-webui-controlnet: scripts/preprocessor/lama_inpaint.py, annotator/lama/__init__.py.
     """
     check_image(image, "LaMa")
-    masks = _masks(image, mask)
+    masks = masks_for(image, mask, "LaMa")
     levels = to_uint8(image)
     filled = _colours(image, levels)
     todo = [index for index, one in enumerate(masks) if bool(one.any())]
@@ -65,19 +65,6 @@ def _filled(levels: np.ndarray, masks: torch.Tensor, network: Network, resolutio
     small = (made * 255.0).clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
     small = small[:, : batch.size[0], : batch.size[1]]
     return map_images(lambda one, _: cv2.resize(one, size, interpolation=cv2.INTER_LINEAR), small)
-
-
-def _masks(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """MASK -> (B,H,W) float32 0..1 on the CPU, one for each picture and of its size."""
-    masks = checked_mask(mask, "LaMa")
-    batch, height, width = image.shape[:3]
-    if len(masks) not in (1, batch):
-        raise ValueError(
-            f"LaMa needs one mask, or one for each of the {batch} pictures, got {len(masks)}. Connect the "
-            "mask that belongs to the image, or a single one."
-        )
-    fitted = fit_mask(masks.cpu().float(), Size(height, width), "stretch").clamp(0.0, 1.0)
-    return fitted.expand(batch, -1, -1)
 
 
 def _colours(image: torch.Tensor, levels: np.ndarray) -> torch.Tensor:
