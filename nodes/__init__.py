@@ -1,6 +1,6 @@
 """What the user sees: each file is V3 schemas and one call apiece."""
 
-from . import contact_sheet, control, control_options, fit, hint, pose, qr, segmentation
+from . import contact_sheet, control, control_options, fit, hint, pose, qr, recolor, segmentation
 
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
@@ -13,6 +13,7 @@ NODE_CLASS_MAPPINGS = {
         segmentation.NODES,
         qr.NODES,
         control.NODES,
+        recolor.NODES,
         control_options.NODES,
     )
     for node in nodes

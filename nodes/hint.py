@@ -18,6 +18,7 @@ from . import (
     hints_soft_edge,
     hints_straight_lines,
     hints_tone,
+    inpaint_hint,
     qr,
 )
 from .hint_inputs import CATEGORY, hint_output, image_input
@@ -33,6 +34,7 @@ HINTS = (
     *hints_segmentation.HINTS,
     *hints_normal.HINTS,
     *hints_inpaint.HINTS,
+    *inpaint_hint.HINTS,
     *hints_segment_anything.HINTS,
     *hints_tone.HINTS,
     ("qr_code", qr.TillerQRCode),

@@ -19,6 +19,16 @@ def image_input() -> io.Image.Input:
     )
 
 
+def mask_input() -> io.Mask.Input:
+    """What a hint shall change of its picture. One text for all: the all-in-one node shows it, too."""
+    return io.Mask.Input(
+        "mask",
+        tooltip="What shall change (1 = change). LaMa fills it and blends a soft edge; the inpaint hint "
+        "marks what is above 0.5. One mask serves a whole batch; a mask of another size is stretched to the "
+        "picture.",
+    )
+
+
 def resolution_input(default: int = 512) -> io.Int.Input:
     """The length of the shorter side at which the hint is made."""
     return io.Int.Input(

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..preprocessors import inpaint_lama
 from ..preprocessors._host import network
 from ..preprocessors.networks.lama import LaMaGenerator
-from .hint_inputs import CATEGORY, hint_output, image_input, resolution_input, weights_input
+from .hint_inputs import CATEGORY, hint_output, image_input, mask_input, resolution_input, weights_input
 
 
 class TillerInpaintLaMa(io.ComfyNode):
@@ -30,11 +30,7 @@ class TillerInpaintLaMa(io.ComfyNode):
             ],
             inputs=[
                 image_input(),
-                io.Mask.Input(
-                    "mask",
-                    tooltip="What to fill (1 = fill); a soft edge blends. One mask serves a whole batch; a "
-                    "mask of another size is stretched to the picture.",
-                ),
+                mask_input(),
                 resolution_input(default=256),
                 weights_input(),
             ],
