@@ -1,0 +1,1 @@
+"""SparseCtrl: control pictures on a few frames of an AnimateDiff clip."""
