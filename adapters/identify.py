@@ -114,7 +114,15 @@ TILLER_SIGNATURES: tuple[Signature, ...] = (
         "control",
         "SparseCtrl",
         "context",
-        (("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.weight"),),
+        _one("controlnet_cond_embedding.weight"),
+        needs_vae=True,
+        parts=(("motion_modules.",),),
+    ),
+    Signature(
+        "control",
+        "SparseCtrl",
+        "context",
+        _one("controlnet_cond_embedding.conv_in.weight"),
         parts=(("motion_modules.",),),
     ),
 )
@@ -375,7 +383,7 @@ OTHER_SIGNATURES: tuple[Signature, ...] = (
         "SD1.5 or SDXL",
         (),
         parts=(("motion_modules.0.temporal_transformer.",),),
-        use="Put it into models/animatediff_models: it animates a model, it does not control it.",
+        use="Put it into models/animatediff_models and load it with Load Motion: it animates a model.",
     ),
     Signature(
         "other",

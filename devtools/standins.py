@@ -189,6 +189,58 @@ def _flux_checkpoint() -> Layout:
     return Layout(shapes, {"vae.vae_scale": 0.3611, "vae.vae_shift": 0.1159})
 
 
+MOTION_WIDTH = 320
+
+
+def _motion_module(prefix: str, attentions: int) -> Shapes:
+    """One motion module of AnimateDiff (two attentions) or SparseCtrl (one), for clips of 32 frames."""
+    width, square = MOTION_WIDTH, (MOTION_WIDTH, MOTION_WIDTH)
+    block = "transformer_blocks.0."
+    shapes: Shapes = {"proj_in.weight": square, "proj_out.weight": square}
+    shapes |= {block + "ff.net.0.proj.weight": (width * 8, width), block + "ff.net.0.proj.bias": (width * 8,)}
+    shapes |= {block + "ff.net.2.weight": (width, width * 4)}
+    vectors = ["norm.weight", "norm.bias", "proj_in.bias", "proj_out.bias", block + "ff.net.2.bias"]
+    vectors += [block + "ff_norm.weight", block + "ff_norm.bias"]
+    for number in range(attentions):
+        attention = f"{block}attention_blocks.{number}."
+        vectors += [
+            f"{block}norms.{number}.weight",
+            f"{block}norms.{number}.bias",
+            attention + "to_out.0.bias",
+        ]
+        shapes |= {attention + f"{name}.weight": square for name in ("to_q", "to_k", "to_v", "to_out.0")}
+        shapes[attention + "pos_encoder.pe"] = (1, 32, width)
+    shapes |= {name: (width,) for name in vectors}
+    return {f"{prefix}temporal_transformer.{key}": shape for key, shape in shapes.items()}
+
+
+def _motion() -> Layout:
+    """Motion modules for the stand-in of SD1.5, without one in the middle as AnimateDiff v3."""
+    places = [f"down_blocks.{level}.motion_modules.0." for level in range(2)]
+    places += [f"up_blocks.{level}.motion_modules.{number}." for level in range(2) for number in range(2)]
+    return Layout({key: shape for place in places for key, shape in _motion_module(place, 2).items()}, {})
+
+
+def _sparse_control() -> Layout:
+    """A SparseCtrl net for encoded pictures (rgb) for the stand-in of SD1.5, in diffusers' names."""
+    from comfy.utils import unet_to_diffusers
+
+    unet = {**SD15_UNET, "transformer_depth_output": [0] * 4}
+    names = {host: theirs for theirs, host in unet_to_diffusers(unet).items()}
+    shapes: Shapes = {"controlnet_cond_embedding.weight": (320, 5, 3, 3)}
+    shapes["controlnet_cond_embedding.bias"] = (320,)
+    for key, shape in _unet_control("", SD15_UNET).items():
+        if key.startswith("input_hint_block."):
+            continue
+        block, _, kind = key.rpartition(".")
+        zero = f"controlnet_down_blocks.{block.split('.')[1]}" if block.startswith("zero_convs") else ""
+        last = "controlnet_mid_block" if block == "middle_block_out.0" else ""
+        shapes[f"{zero or last}.{kind}" if zero or last else names[key]] = shape
+    for level in range(2):
+        shapes |= _motion_module(f"down_blocks.{level}.motion_modules.0.", 1)
+    return Layout(shapes, {})
+
+
 class StandIn(NamedTuple):
     """A stand-in: the models folder it belongs to and the layout it has."""
 
@@ -206,6 +258,8 @@ STANDINS: dict[str, StandIn] = {
     "tiller_standin_control_sdxl": StandIn(
         "controlnet", lambda: Layout(_unet_control("control_model.", SDXL_UNET), {})
     ),
+    "tiller_standin_sparse_sd15": StandIn("controlnet", _sparse_control),
+    "tiller_standin_motion_sd15": StandIn("animatediff_models", _motion),
     "tiller_standin_control_flux": StandIn("controlnet", lambda: Layout(_flux("", control=True), {})),
 }
 

@@ -6,6 +6,9 @@ import pytest
 import torch
 from tiller.tests.host import inprocess as real
 from tiller.tests.host import sparse
+from tiller.tests.host.inprocess import Run
+
+from devtools import standins
 
 FRAMES = 6
 TIGHT = 1e-5
@@ -51,3 +54,172 @@ def test_residuals_equal_those_of_diffusers(latent, strength):
     for one, other in zip([*given["output"], *given["middle"]], [*theirs[0], theirs[1]], strict=True):
         assert one.shape == other.shape
         assert real.difference(one, other) <= TIGHT * float(other.abs().max())
+
+
+class PoolVAE:
+    """Stands for a VAE: pictures (B,H,W,3) -> latents of 8 x 8 pixel means."""
+
+    def __init__(self) -> None:
+        self.encoded: list[int] = []
+
+    def spacial_compression_encode(self) -> int:
+        return 8
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        self.encoded.append(image.shape[0])
+        means = torch.nn.functional.avg_pool2d(image.movedim(-1, 1), 8)
+        return torch.cat([means, means.mean(1, keepdim=True)], 1)
+
+
+class Steps:
+    """Stands for the model's sampling: every noise level is step 431."""
+
+    def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(sigma, 431.0)
+
+
+@pytest.mark.parametrize("latent", [True, False], ids=["rgb", "scribble"])
+def test_key_pictures_of_a_clip_come_out_as_in_the_authors_pipeline(latent):
+    """animatediff/pipelines/pipeline_animation.py: pictures and a mask of ones on their frames, else 0."""
+    from tiller.adapters.control.sparsectrl.frames import SparseSettings
+
+    net = sparse.sparse_net(latent)
+    control = loaded(net).with_settings(SparseSettings(key_frames=(-1, 1)))
+    vae, pictures = PoolVAE(), real.picture(64, 96, batch=2)
+    control.set_cond_hint(pictures.movedim(-1, 1), 1.0, (0.0, 1.0), vae=vae if latent else None)
+    control.model_sampling_current = Steps()
+    generator = torch.Generator().manual_seed(1)
+    sample = torch.randn(2, 4, FRAMES, 8, 12, generator=generator)
+    text = torch.randn(2, 7, 48, generator=generator).repeat_interleave(FRAMES, 0)
+    rows = sample.transpose(1, 2).flatten(0, 1)
+    hints = vae.encode(pictures) * 0.18215 if latent else pictures.movedim(-1, 1)
+    hint, mask = torch.zeros(2, FRAMES, *hints.shape[1:]), torch.zeros(2, FRAMES, 1, *hints.shape[2:])
+    hint[:, [FRAMES - 1, 1]], mask[:, [FRAMES - 1, 1]] = hints, 1.0
+    hint, mask = hint.transpose(1, 2), mask.transpose(1, 2)
+    with torch.no_grad():
+        theirs = net(sample, 431, text, hint, conditioning_mask=mask, return_dict=False)
+        t, cond = torch.full((2 * FRAMES,), 3.0), {"c_crossattn": text}
+        given = control.get_control(rows, t, cond, 2, {"cond_or_uncond": [1, 0]})
+    assert given["input"] == []
+    for one, other in zip([*given["output"], *given["middle"]], [*theirs[0], theirs[1]], strict=True):
+        assert real.difference(one, other) <= TIGHT * float(other.abs().max())
+
+
+CLIP = Run(steps=2, batch=4)
+
+
+def stand_in():
+    of = real.family("sd15")
+    from tiller.adapters.control.load._host import load_control
+
+    name = "tiller_standin_sparse_sd15"
+    net = load_control(standins.ensure_standins(real.MODELS, [name])[name])
+    return of, net, real.conditioning(of, 1), real.conditioning(of, 2), real.picture(64, 64, batch=2)
+
+
+def settings(**changes: Any) -> Any:
+    from tiller.adapters.control.sparsectrl.frames import SparseSettings
+
+    return SparseSettings(**changes)
+
+
+def test_it_goes_through_the_hosts_node_and_through_ours_alike():
+    of, net, positive, negative, pictures = stand_in()
+    assert (net.identified.kind, net.identified.family, net.identified.needs_vae) == (
+        "SparseCtrl",
+        "SD1.5",
+        True,
+    )
+    before = {key: tensor.clone() for key, tensor in net.control_model.state_dict().items()}
+    plain = real.sample(of, positive, negative, CLIP)
+    vae = PoolVAE()
+    core = real.sample(of, *real.core_apply(positive, negative, net, pictures, 0.8, 0.0, 1.0, vae=vae), CLIP)
+    assert vae.encoded == [2], "once a run"
+    assert real.difference(core, plain) > 1e-3
+    for _ in range(2):
+        ours = real.tiller_apply(positive, negative, net, pictures, strength=0.8, vae=PoolVAE())
+        assert real.difference(real.sample(of, *ours, CLIP), core) == 0.0
+    off = real.core_apply(positive, negative, net, pictures, 0.8, 0.0, 0.0, vae=vae)
+    assert real.difference(real.sample(of, *off, CLIP), plain) == 0.0
+    after = net.control_model.state_dict()
+    assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
+    assert net.cond_hint is None
+    assert net.cond_hint_original is None
+
+
+def test_every_setting_does_what_it_says():
+    of, net, positive, negative, pictures = stand_in()
+
+    def sampled(control: Any, **changes: Any) -> torch.Tensor:
+        applied = real.tiller_apply(positive, negative, control, pictures, vae=PoolVAE(), **changes)
+        return real.sample(of, *applied, CLIP)
+
+    plain, default = real.sample(of, positive, negative, CLIP), sampled(net)
+    assert real.difference(sampled(net.with_settings(settings(key_frames=(0, -1)))), default) == 0.0
+    assert real.difference(sampled(net), default) == 0.0, "the net keeps its own settings"
+    for changes in (
+        {"key_frames": (1, 2)},
+        {"key_frames": (-1, 0)},
+        {"motion_strength": 0.0},
+        {"motion_scale": 2.0},
+        {"mask_strength": 0.5},
+        {"key_strength": 0.5},
+        {"between_strength": 0.5},
+    ):
+        assert real.difference(sampled(net.with_settings(settings(**changes))), default) > 1e-5, changes
+    nothing = net.with_settings(settings(key_strength=0.0, between_strength=0.0))
+    assert real.difference(sampled(nothing), plain) == 0.0
+    halves = net.with_settings(settings(key_strength=0.5, between_strength=0.5))
+    assert real.difference(sampled(halves), sampled(net, strength=0.5)) <= 1e-5
+
+
+def test_it_chains_with_another_net_on_either_side():
+    of, net, positive, negative, pictures = stand_in()
+    vae = PoolVAE()
+    alone = real.sample(of, *real.tiller_apply(positive, negative, net, pictures, vae=vae), CLIP)
+    before = real.core_apply(positive, negative, of.control, pictures[:1])
+    one = real.sample(of, *real.tiller_apply(*before, net, pictures, vae=vae), CLIP)
+    after = real.tiller_apply(positive, negative, net, pictures, vae=vae)
+    other = real.sample(of, *real.core_apply(*after, of.control, pictures[:1]), CLIP)
+    assert real.difference(one, alone) > 1e-3
+    assert real.difference(one, other) <= 1e-5 * float(one.abs().max())
+
+
+def test_what_cannot_be_is_refused_while_sampling():
+    of, net, positive, negative, pictures = stand_in()
+    with pytest.raises(ValueError, match="reads the hint through a VAE, but no VAE"):
+        real.tiller_apply(positive, negative, net, pictures)
+    core = real.core_apply(positive, negative, net, pictures)
+    with pytest.raises(ValueError, match="SparseCtrl rgb reads its pictures through a VAE"):
+        real.sample(of, *core, CLIP)
+    for changes, message in (
+        ({"key_frames": (0, 4)}, "key frames from 0 to 3 .* got 4: the clip has 4 frames"),
+        ({"key_frames": (0,)}, "got 2 pictures and 1 key frames"),
+    ):
+        control = net.with_settings(settings(**changes))
+        applied = real.tiller_apply(positive, negative, control, pictures, vae=PoolVAE())
+        with pytest.raises(ValueError, match=message):
+            real.sample(of, *applied, CLIP)
+    applied = real.tiller_apply(positive, negative, net, pictures, vae=PoolVAE())
+    with pytest.raises(ValueError, match=r"at most 32 frames at once, got 33.*Context Windows"):
+        real.sample(of, *applied, Run(steps=1, batch=33, size=(8, 8)))
+
+
+def test_a_file_that_is_not_whole_or_has_more_is_refused_by_name():
+    weights = sparse.published(sparse.sparse_net())
+    from tiller.adapters.control.sparsectrl.apply import load
+    from tiller.adapters.identify import Identified
+
+    known = Identified("control", "SparseCtrl", "SD1.5")
+    for key in (
+        "down_blocks.1.resnets.1.conv1.weight",
+        "down_blocks.0.motion_modules.1.temporal_transformer.norm.bias",
+    ):
+        without = {name: tensor for name, tensor in weights.items() if name != key}
+        with pytest.raises(ValueError, match=r"1 of its weights are missing .* and 0 are not known"):
+            load(without, known)
+    with pytest.raises(ValueError, match=r"0 of its weights .* and 1 are not known \(up_blocks\.0\.new\)"):
+        load({**weights, "up_blocks.0.new": torch.ones(1)}, known)
+    spatial = {name: tensor for name, tensor in weights.items() if ".motion_modules." not in name}
+    with pytest.raises(ValueError, match=r"SparseCtrl net .* lacks down_blocks\.0\.motion_modules\.0"):
+        load(spatial, known)

@@ -16,12 +16,15 @@ from torch import Tensor
 
 from ...identify import Identified, UnknownWeightsError, identify
 from .._host import check_family
+from ..sparsectrl.apply import load as load_sparsectrl
 
 DIFFERENCE = "ControlNet (LDM layout, difference from the base)"
 
 Weights = dict[str, Tensor]
 
-LOADERS: dict[str, Callable[[Weights, Identified], ControlBase]] = {}
+LOADERS: dict[str, Callable[[Weights, Identified], ControlBase]] = {
+    "SparseCtrl": load_sparsectrl,
+}
 """Kind -> how it is loaded, for the kinds that the host lacks; one line for each."""
 
 
