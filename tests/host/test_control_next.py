@@ -1,0 +1,233 @@
+"""ControlNeXt through the host's sampler: what forward hooks on the layers give, and nothing beside it."""
+
+import json
+
+import pytest
+import torch
+from tiller.tests.host import inprocess as real
+from tiller.tests.host.inprocess import Run, kept
+from tiller.tests.host.video_model import video_conditioning, video_model
+from tiller.tests.unit import control_next_reference as reference
+
+FAMILIES = {"SD1.5": "sd15", "SDXL": "sdxl", "SVD": "svd"}
+FILES = {"SD1.5": "control_next_sd15", "SDXL": "control_next_with_stem", "SVD": "control_next_with_stem"}
+IDENTIFIED = {"SD1.5": "SD1.5", "SDXL": "SDXL or SVD", "SVD": "SDXL or SVD"}
+
+
+@kept
+def weights_of(family):
+    path = real.ROOT / "tests" / "shapes" / f"{FILES[family]}.json"
+    return reference.random_weights(json.loads(path.read_text(encoding="utf-8")), out_channels=320)
+
+
+def net_for(family, steer=None):
+    """A loaded net; `steer` (call, steering -> steering) stands in for a unit's options."""
+    real.host()
+    from tiller.adapters.control.controlnext.apply import ControlNext, load
+    from tiller.adapters.identify import Identified
+
+    net = load(weights_of(family), Identified("control", "ControlNeXt", IDENTIFIED[family]))
+    if steer is None:
+        return net
+
+    class Steered(ControlNext):
+        def patch(self, call, steering):
+            super().patch(call, steer(call, steering))
+
+    return Steered(net.identified, *net.networks)
+
+
+class Case:
+    """A model, its conditioning and a hint."""
+
+    def __init__(self, family, size=(8, 8), batch=1, hints=1):
+        self.family, self.size = family, size
+        self.of = video_model() if family == "SVD" else real.family(FAMILIES[family])
+        made = video_conditioning if family == "SVD" else lambda seed: real.conditioning(self.of, seed)
+        self.positive, self.negative = made(1), made(2)
+        self.image = real.picture(8 * size[0], 8 * size[1], batch=hints)
+        self.run = Run(size=size, batch=batch, steps=2)
+
+    def plain(self):
+        return real.sample(self.of, self.positive, self.negative, self.run)
+
+    def controlled(self, net, **settings):
+        conditioning = real.tiller_apply(self.positive, self.negative, net, self.image, **settings)
+        return real.sample(self.of, *conditioning, self.run)
+
+    def hooked(self, strength, row_factors=None):
+        """The same with the reference's features added by forward hooks on the model's own layers."""
+        network, now = self.of.model.model.diffusion_model, {}
+
+        def note(module, arguments, named):
+            now["timesteps"] = arguments[1] if len(arguments) > 1 else named["timesteps"]
+            rows = now["timesteps"].shape[0]
+            now["factors"] = [1.0, 1.0] if row_factors is None else row_factors
+            now["factors"] = torch.tensor(now["factors"]).repeat_interleave(rows // 2)
+
+        def inject(hidden):
+            rows = hidden.shape[0]
+            hints = self.image.movedim(-1, 1)
+            hints = hints.repeat(rows // hints.shape[0], 1, 1, 1)
+            given = reference.features(weights_of(self.family), hints, now["timesteps"].float(), self.family)
+            scale = now["factors"] * strength * float(weights_of(self.family).get("scale", 1.0))
+            return reference.injected(given, hidden, self.family, scale)
+
+        if self.family == "SD1.5":
+            layer = network.middle_block[-1]
+            handle = layer.register_forward_hook(lambda module, given, hidden: inject(hidden))
+        else:
+            layer = network.input_blocks[1 if self.family == "SDXL" else 4][0]
+            handle = layer.register_forward_pre_hook(lambda module, given: (inject(given[0]), *given[1:]))
+        noting = network.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            return self.plain()
+        finally:
+            handle.remove()
+            noting.remove()
+
+
+def relative(one, other):
+    return real.difference(one, other) / float(other.abs().max())
+
+
+@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+@pytest.mark.parametrize("size", [(8, 8), (9, 14)])
+def test_it_is_what_hooks_on_the_layers_give(family, size):
+    case = Case(family, size, batch=2)
+    ours, hooked = case.controlled(net_for(family), strength=0.8), case.hooked(0.8)
+    assert real.difference(ours, case.plain()) > 1e-3
+    assert relative(ours, hooked) < 1e-5
+
+
+def test_video_frames_have_hints_of_their_own_and_the_negative_none():
+    case = Case("SVD", batch=3, hints=3)
+    case.run = Run(case.size, batch=3, steps=2, denoise=0.4)  # from sigma 700 on, rounding alone is 1e-4
+    ours, hooked = case.controlled(net_for("SVD"), strength=1.5), case.hooked(1.5, [0.0, 1.0])
+    assert real.difference(ours, case.plain()) > 1e-3
+    assert relative(ours, hooked) < 1e-5
+    assert relative(ours, case.hooked(1.5)) > 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_hosts_own_node_gives_the_same(family):
+    case = Case(family)
+    core = real.core_apply(case.positive, case.negative, net_for(family), case.image, 0.5, 0.0, 1.0)
+    by_core = real.sample(case.of, *core, case.run)
+    assert real.difference(by_core, case.controlled(net_for(family), strength=0.5)) == 0.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_strength_0_and_a_window_that_is_over_are_no_control(family):
+    case, net = Case(family), net_for(family)
+    plain = case.plain()
+    assert real.difference(case.controlled(net, strength=0.0), plain) == 0.0
+    once = case.controlled(net, end_percent=0.4, window="steps")
+    late = case.controlled(net, start_percent=1.0)
+    assert real.difference(once, plain) > 1e-3
+    assert real.difference(late, plain) == 0.0
+
+
+@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+def test_masks_and_layers_of_ones_change_no_bit_and_zeros_are_no_control(family):
+    from dataclasses import replace
+
+    case = Case(family)
+    full, plain = case.controlled(net_for(family)), case.plain()
+
+    def steered(**settings):
+        return case.controlled(net_for(family, lambda call, steering: replace(steering, **settings)))
+
+    assert real.difference(steered(mask=torch.ones(1, 1, 20, 30)), full) == 0.0
+    assert real.difference(steered(layers=lambda count: [1.0] * count), full) == 0.0
+    assert real.difference(steered(rows=torch.tensor([True, True])), full) == 0.0
+    assert real.difference(steered(mask=torch.zeros(1, 1, 64, 64)), plain) == 0.0
+    assert real.difference(steered(rows=torch.tensor([False, False])), plain) == 0.0
+    assert (
+        real.difference(steered(layers=lambda count: [0.5]), case.controlled(net_for(family), strength=0.5))
+        == 0
+    )
+    half = torch.zeros(1, 1, 8, 8)
+    half[..., :4] = 1.0
+    assert real.difference(steered(mask=half), full) > 0.0
+
+
+@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+def test_rows_that_are_not_steered_get_what_they_get_without_control(family):
+    from dataclasses import replace
+
+    case = Case(family)
+    positive_only = net_for(
+        family, lambda call, steering: replace(steering, rows=torch.tensor([False, True]))
+    )
+    assert relative(case.controlled(positive_only), case.hooked(1.0, [0.0, 1.0])) < 1e-5
+
+
+def test_a_list_of_layers_is_refused():
+    from dataclasses import replace
+
+    net = net_for("SD1.5", lambda call, steering: replace(steering, layers=lambda count: [1.0, 0.5]))
+    with pytest.raises(ValueError, match="takes one layer factor, got 2"):
+        Case("SD1.5").controlled(net)
+
+
+@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+def test_a_batch_of_two_is_two_of_one(family):
+    both = Case(family, batch=2, hints=2)
+    pictures = []
+    for index in range(2):
+        one = Case(family, batch=2)
+        one.image = both.image[index : index + 1]
+        pictures.append(one.controlled(net_for(family))[index])
+    assert relative(both.controlled(net_for(family)), torch.stack(pictures)) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_runs_repeat_and_leave_net_and_model_alone(family):
+    case, net = Case(family), net_for(family)
+    weights = {key: value.clone() for key, value in net.networks[0].state_dict().items()}
+    plain, first = case.plain(), case.controlled(net)
+    other = case.controlled(net, strength=0.3)
+    assert real.difference(case.plain(), plain) == 0.0
+    assert real.difference(case.controlled(net), first) == 0.0
+    assert real.difference(case.controlled(net, strength=0.3), other) == 0.0
+    assert all(bool((weights[key] == value).all()) for key, value in net.networks[0].state_dict().items())
+
+
+def test_it_chains_with_another_net():
+    case, net = Case("SD1.5"), net_for("SD1.5")
+    before = real.core_apply(case.positive, case.negative, case.of.control, case.image)
+    one = real.sample(case.of, *real.tiller_apply(*before, net, case.image), case.run)
+    after = real.tiller_apply(case.positive, case.negative, net, case.image)
+    other = real.sample(case.of, *real.core_apply(*after, case.of.control, case.image), case.run)
+    assert real.difference(one, other) == 0.0
+    assert real.difference(one, case.controlled(net)) > 1e-3
+
+
+def test_the_stem_runs_once_a_run_and_the_rest_once_a_step():
+    case, net = Case("SDXL", batch=2), net_for("SDXL")
+    stems, rests = [], []
+    stem = net.networks[0].embedding[0].register_forward_hook(lambda *given: stems.append(given[2].shape[0]))
+    last = net.networks[0].mid_convs[1].register_forward_hook(lambda *given: rests.append(given[2].shape[0]))
+    case.controlled(net)
+    stem.remove()
+    last.remove()
+    assert stems == [1]
+    assert rests == [1, 1]
+
+
+def test_a_run_leaves_nothing_cached():
+    case, net = Case("SDXL"), net_for("SDXL")
+    conditioning = real.tiller_apply(case.positive, case.negative, net, case.image)
+    inner = conditioning[0][0][1]["control"].inner
+    real.sample(case.of, *conditioning, case.run)
+    assert (inner.variant, inner._sampling, inner._prepared, inner._features) == (None, None, None, None)
+
+
+def test_a_model_of_another_family_is_refused_by_name():
+    case = Case("SD1.5")
+    with pytest.raises(ValueError, match=r"is for SDXL or SVD, but the model is SD1\.5"):
+        case.controlled(net_for("SDXL"))
+    core = real.core_apply(case.positive, case.negative, net_for("SDXL"), case.image)
+    with pytest.raises(ValueError, match=r"is for SDXL or SVD, but the model is SD1\.5"):
+        real.sample(case.of, *core, case.run)
