@@ -5,90 +5,9 @@ import json
 import pytest
 import torch
 from tiller.tests.host import inprocess as real
-from tiller.tests.host.inprocess import Run, kept
-from tiller.tests.host.video_model import video_conditioning, video_model
+from tiller.tests.host.control_next_case import ALSO_FOR, FAMILIES, FILES, Case, net_for, relative
+from tiller.tests.host.inprocess import Run
 from tiller.tests.unit import control_next_reference as reference
-
-FAMILIES = {"SD1.5": "sd15", "SDXL": "sdxl", "SVD": "svd"}
-FILES = {"SD1.5": "control_next_sd15", "SDXL": "control_next_with_stem", "SVD": "control_next_with_stem"}
-IDENTIFIED = {"SD1.5": "SD1.5", "SDXL": "SDXL or SVD", "SVD": "SDXL or SVD"}
-
-
-@kept
-def weights_of(family):
-    path = real.ROOT / "tests" / "shapes" / f"{FILES[family]}.json"
-    return reference.random_weights(json.loads(path.read_text(encoding="utf-8")), out_channels=320)
-
-
-def net_for(family, steer=None):
-    """A loaded net; `steer` (call, steering -> steering) stands in for a unit's options."""
-    real.host()
-    from tiller.adapters.control.controlnext.apply import ControlNext, load
-    from tiller.adapters.identify import Identified
-
-    net = load(weights_of(family), Identified("control", "ControlNeXt", IDENTIFIED[family]))
-    if steer is None:
-        return net
-
-    class Steered(ControlNext):
-        def patch(self, call, steering):
-            super().patch(call, steer(call, steering))
-
-    return Steered(net.identified, *net.networks)
-
-
-class Case:
-    """A model, its conditioning and a hint."""
-
-    def __init__(self, family, size=(8, 8), batch=1, hints=1):
-        self.family, self.size = family, size
-        self.of = video_model() if family == "SVD" else real.family(FAMILIES[family])
-        made = video_conditioning if family == "SVD" else lambda seed: real.conditioning(self.of, seed)
-        self.positive, self.negative = made(1), made(2)
-        self.image = real.picture(8 * size[0], 8 * size[1], batch=hints)
-        self.run = Run(size=size, batch=batch, steps=2)
-
-    def plain(self):
-        return real.sample(self.of, self.positive, self.negative, self.run)
-
-    def controlled(self, net, **settings):
-        conditioning = real.tiller_apply(self.positive, self.negative, net, self.image, **settings)
-        return real.sample(self.of, *conditioning, self.run)
-
-    def hooked(self, strength, row_factors=None):
-        """The same with the reference's features added by forward hooks on the model's own layers."""
-        network, now = self.of.model.model.diffusion_model, {}
-
-        def note(module, arguments, named):
-            now["timesteps"] = arguments[1] if len(arguments) > 1 else named["timesteps"]
-            rows = now["timesteps"].shape[0]
-            now["factors"] = [1.0, 1.0] if row_factors is None else row_factors
-            now["factors"] = torch.tensor(now["factors"]).repeat_interleave(rows // 2)
-
-        def inject(hidden):
-            rows = hidden.shape[0]
-            hints = self.image.movedim(-1, 1)
-            hints = hints.repeat(rows // hints.shape[0], 1, 1, 1)
-            given = reference.features(weights_of(self.family), hints, now["timesteps"].float(), self.family)
-            scale = now["factors"] * strength * float(weights_of(self.family).get("scale", 1.0))
-            return reference.injected(given, hidden, self.family, scale)
-
-        if self.family == "SD1.5":
-            layer = network.middle_block[-1]
-            handle = layer.register_forward_hook(lambda module, given, hidden: inject(hidden))
-        else:
-            layer = network.input_blocks[1 if self.family == "SDXL" else 4][0]
-            handle = layer.register_forward_pre_hook(lambda module, given: (inject(given[0]), *given[1:]))
-        noting = network.register_forward_pre_hook(note, with_kwargs=True)
-        try:
-            return self.plain()
-        finally:
-            handle.remove()
-            noting.remove()
-
-
-def relative(one, other):
-    return real.difference(one, other) / float(other.abs().max())
 
 
 @pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
@@ -222,6 +141,23 @@ def test_a_run_leaves_nothing_cached():
     inner = conditioning[0][0][1]["control"].inner
     real.sample(case.of, *conditioning, case.run)
     assert (inner.variant, inner._sampling, inner._prepared, inner._features) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_load_control_knows_the_file_as_published(family, tmp_path):
+    from safetensors.torch import save_file
+    from tiller.adapters.control.load._host import load_control
+
+    listing = json.loads(
+        (real.ROOT / "tests" / "shapes" / f"{FILES[family]}.json").read_text(encoding="utf-8")
+    )
+    weights = reference.random_weights(listing)
+    save_file(weights, tmp_path / "any_name.safetensors")
+    net = load_control(tmp_path / "any_name.safetensors")
+    own = "SD1.5" if family == "SD1.5" else "SDXL"
+    assert (net.identified.kind, net.identified.family) == ("ControlNeXt", own)
+    assert net.identified.also_for == ALSO_FOR[family]
+    assert all(bool((net.network.state_dict()[key] == value).all()) for key, value in weights.items())
 
 
 def test_a_model_of_another_family_is_refused_by_name():

@@ -14,15 +14,13 @@ from ..patches.apply import ModelPatchNet
 from ..patching import add_patch
 from .network import PIXELS_PER_LATENT, VARIANTS, ControlNextNetwork, Prepared, Variant, addition, build
 
-FAMILY_WITH_STEM = "SDXL or SVD"
-"""The files for the two are alike to the last shape: which one it is shows by the model it is used with."""
-
 
 class ControlNext(ModelPatchNet):
     """A ControlNeXt, whose features depend on the hint and the time step alone.
 
     So what depends on the hint alone is worked out once per run, and the rest once per step and hint image,
-    however many rows the batch has.
+    however many rows the batch has. The files for SDXL and SVD are alike to the last shape: which of the two
+    ways it acts in follows from the model it is used with.
     """
 
     def __init__(self, identified: Identified, network: ControlNextNetwork) -> None:
@@ -48,8 +46,7 @@ class ControlNext(ModelPatchNet):
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         super().pre_run(model, percent_to_timestep_function)
         check_family(self.identified, model)
-        own_family = self.identified.family.split(" or ")[0]
-        self.variant = VARIANTS[model_family(model) or own_family]
+        self.variant = VARIANTS[model_family(model) or self.identified.family]
         self._sampling = model.model_sampling
 
     def cleanup(self) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ...identify import Identified, UnknownWeightsError, identify
 from .._host import check_family
 from ..sparsectrl.apply import load as load_sparsectrl
+from ..controlnext.apply import load as load_controlnext
 
 DIFFERENCE = "ControlNet (LDM layout, difference from the base)"
 
@@ -24,6 +25,7 @@ Weights = dict[str, Tensor]
 
 LOADERS: dict[str, Callable[[Weights, Identified], ControlBase]] = {
     "SparseCtrl": load_sparsectrl,
+    "ControlNeXt": load_controlnext,
 }
 """Kind -> how it is loaded, for the kinds that the host lacks; one line for each."""
 
