@@ -1,4 +1,4 @@
-"""ControlNeXt on the stand-in models: our nets, and forward hooks on the model's layers as their reference."""
+"""ControlNeXt on the stand-in models: our nets, and forward hooks on the layers as their reference."""
 
 import json
 

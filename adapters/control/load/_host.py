@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ...identify import Identified, UnknownWeightsError, identify
 from .._host import check_family
-from ..sparsectrl.apply import load as load_sparsectrl
 from ..controlnext.apply import load as load_controlnext
+from ..sparsectrl.apply import load as load_sparsectrl
 
 DIFFERENCE = "ControlNet (LDM layout, difference from the base)"
 
