@@ -176,6 +176,12 @@ def tiller_unit(control: Any, image: Any, **settings: Any) -> Any:
     return node.execute(control_net=control, image=image, **{**DEFAULTS, **settings}).args[0]
 
 
+def options(layers: str = "", steps: str = "", union_type: str = "auto", mask: Any = None) -> Any:
+    """Our Control Options, at the defaults of its widgets but for what is given."""
+    node = pack_nodes("control_options").TillerControlOptions
+    return node.execute(layers=layers, steps=steps, union_type=union_type, mask=mask).args[0]
+
+
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
     """Largest absolute difference; both must be finite."""
     assert torch.isfinite(one).all()
