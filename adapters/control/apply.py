@@ -57,6 +57,7 @@ class UnitControl(ControlBase):
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         super().pre_run(model, percent_to_timestep_function)
+        self._forget_run()  # the host cleans up after a run, but not after one that was stopped
         check_family(self.identified, model)
         self._noise_at = percent_to_timestep_function
         self.inner.pre_run(model, percent_to_timestep_function)
