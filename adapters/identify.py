@@ -32,7 +32,15 @@ ADAPTER_FAMILIES: dict[int, str] = {64: "SD1.5", 192: "SD1.5", 256: "SDXL", 768:
 PREFIXES = ("module.", "controlnet.", "model.control_model.", "control_model.")
 """Words that training code puts before every key; a file whose keys all carry one is known without it."""
 
-TILLER_KINDS = frozenset({"ControlNet-LLLite", "ControlNet-XS", "ControlNeXt", "SparseCtrl"})
+DIFFERENCE = "ControlNet (LDM layout, difference from the base)"
+"""The kind that is of no use without its base model."""
+
+LIGHT_ADAPTER_DIFFUSERS = "T2I-Adapter (light, diffusers layout)"
+"""The one layout that is the host's but for its names."""
+
+TILLER_KINDS = frozenset(
+    {"ControlNet-LLLite", "ControlNet-XS", "ControlNeXt", "SparseCtrl", LIGHT_ADAPTER_DIFFUSERS}
+)
 """Control nets that Load Control loads and the host does not."""
 
 CONTEXT_ENDINGS = ("attn2.to_k.weight", "attn2.to_k.down")
@@ -208,7 +216,7 @@ CONTROL_SIGNATURES: tuple[Signature, ...] = (
     ),
     Signature(
         "control",
-        "ControlNet (LDM layout, difference from the base)",
+        DIFFERENCE,
         "context",
         _one("control_model.zero_convs.0.0.weight", "difference"),
     ),
@@ -224,6 +232,12 @@ CONTROL_SIGNATURES: tuple[Signature, ...] = (
         "T2I-Adapter (diffusers layout)",
         "adapter",
         _one("adapter.conv_in.weight", "adapter.body.0.resnets.0.block1.weight"),
+    ),
+    Signature(
+        "control",
+        LIGHT_ADAPTER_DIFFUSERS,
+        "SD1.5",
+        _one("adapter.body.0.in_conv.weight", "adapter.body.0.resnets.0.block1.weight"),
     ),
     Signature("control", "T2I-Adapter", "adapter", _one("conv_in.weight", "body.0.block2.weight")),
     Signature("control", "Stable Cascade ControlNet", "Stable Cascade", _one("backbone.0.0.weight")),

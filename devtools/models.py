@@ -24,6 +24,7 @@ LOADERS: dict[str, tuple[str, str]] = {
     "CheckpointLoaderSimple": ("ckpt_name", "checkpoints"),
     "ControlNetLoader": ("control_net_name", "controlnet"),
     "DiffControlNetLoader": ("control_net_name", "controlnet"),
+    "TillerLoadControl": ("control_name", "controlnet"),
 }
 """Loader node -> its input that names a file, and the models folder that file lies in."""
 

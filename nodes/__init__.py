@@ -1,6 +1,17 @@
 """What the user sees: each file is V3 schemas and one call apiece."""
 
-from . import contact_sheet, control, control_options, fit, hint, pose, qr, recolor, segmentation
+from . import (
+    contact_sheet,
+    control,
+    control_options,
+    fit,
+    hint,
+    load_control,
+    pose,
+    qr,
+    recolor,
+    segmentation,
+)
 
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
@@ -15,6 +26,7 @@ NODE_CLASS_MAPPINGS = {
         control.NODES,
         recolor.NODES,
         control_options.NODES,
+        load_control.NODES,
     )
     for node in nodes
 }

@@ -23,9 +23,12 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
 }
 SMALL = {"resolution": 64}
 """Where a network works, which takes long at the default size."""
-FEW = {"TillerContactSheet": {"hints": "canny, hed", **SMALL}}
-"""Nodes whose defaults would make everything there is."""
-LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX"})
+FEW = {
+    "TillerContactSheet": {"hints": "canny, hed", **SMALL},
+    "TillerLoadControl": {"control_name": "tiller_standin_control_sd15.safetensors"},
+}
+"""Nodes whose defaults would make everything there is, or take any file that lies there."""
+LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX", "MODEL"})
 """Optional sockets that only some files need, or that turn a node to other work."""
 
 

@@ -43,6 +43,7 @@ NAMES_ELSEWHERE = {
     "TillerNormalMiDaS": {"MiDaS-NormalMapPreprocessor", "normal_midas"},
     "TillerNormalBae": {"BAE-NormalMapPreprocessor", "normal_bae"},
     "TillerPiDiNet": {"PiDiNetPreprocessor", "softedge_pidinet", "softedge_pidisafe"},
+    "TillerLoadControl": {"ControlNetLoader", "ACN_ControlNetLoaderAdvanced", "LoadLLLite"},
     "TillerMLSD": {"M-LSDPreprocessor", "mlsd"},
     "TillerOpenPose": {"OpenposePreprocessor", "openpose_full", "openpose_faceonly"},
     "TillerPixelPerfect": {"PixelPerfectResolution"},

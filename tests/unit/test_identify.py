@@ -4,6 +4,7 @@ import json
 
 import pytest
 from tiller.adapters.identify import (
+    LIGHT_ADAPTER_DIFFUSERS,
     PREFIXES,
     SIGNATURES,
     TILLER_KINDS,
@@ -105,6 +106,17 @@ TILLER_CONTROLS = [
         "SD1.5",
     ),
 ]
+
+TILLER_CONTROLS.append(
+    (
+        {
+            "adapter.body.0.in_conv.weight": (80, 192, 1, 1),
+            "adapter.body.0.resnets.0.block1.weight": (80, 80, 3, 3),
+        },
+        LIGHT_ADAPTER_DIFFUSERS,
+        "SD1.5",
+    )
+)
 
 OTHERS = [
     (
@@ -313,7 +325,7 @@ def listings():
 def test_every_row_of_the_tables_has_a_listing():
     assert {found.kind for found in map(identify, listings())} == {row.kind for row in SIGNATURES}
     assert len({(row.keys, row.parts) for row in SIGNATURES}) == len(SIGNATURES)
-    assert {row.kind for row in TILLER_SIGNATURES} == TILLER_KINDS
+    assert {row.kind for row in TILLER_SIGNATURES} | {LIGHT_ADAPTER_DIFFUSERS} == TILLER_KINDS
     assert all(bool(row.use) == (row.role != "control") for row in SIGNATURES)
     assert all(row.keys or row.parts for row in SIGNATURES)
 
