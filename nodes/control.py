@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..adapters.control.apply import apply_units, check_unit
 from ..adapters.control.modes import CONTROL_MODES
+from ..adapters.control.together import UNION_PASSES
 from ..adapters.control.unit import UNIT_RESIZES, WINDOW_UNITS, ControlUnit
 from .control_options import OptionsType
 
@@ -160,14 +161,25 @@ class TillerApplyControlUnits(io.ComfyNode):
                     ),
                     tooltip="The control units, applied in order.",
                 ),
+                io.Combo.Input(
+                    "union",
+                    options=list(UNION_PASSES),
+                    default="one pass",
+                    optional=True,
+                    tooltip="Units over one and the same ControlNet-Union. one pass: the net takes hints of "
+                    "different types at once, as it was trained, at the cost of one unit. stacked: one pass "
+                    "for each unit, and the effects add up. Other units do not mind.",
+                ),
             ],
             outputs=_conditioning_outputs(),
         )
 
     @classmethod
-    def execute(cls, positive: Any, negative: Any, units: io.Autogrow.Type) -> io.NodeOutput:
+    def execute(
+        cls, positive: Any, negative: Any, units: io.Autogrow.Type, union: Any = "one pass"
+    ) -> io.NodeOutput:
         given = [unit for unit in units.values() if unit is not None]
-        return io.NodeOutput(*apply_units(positive, negative, given, "Apply Control Units"))
+        return io.NodeOutput(*apply_units(positive, negative, given, "Apply Control Units", union))
 
 
 class TillerApplyControl(io.ComfyNode):

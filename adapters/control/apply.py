@@ -13,11 +13,13 @@ from ...preprocessors.fit import Size, fit_image
 from ...preprocessors.image import check_image
 from ._host import check_family, identify_net
 from .call import Call, Steering
+from .ldm.apply import Hint, Picture, can_run, runner_for
 from .modes import call_of_rows, layers_of, steered_rows
 from .options import AUTO, UNION_TYPES, ControlOptions, check_union_type
 from .patches.apply import ModelPatchNet
 from .region import Region
 from .residuals import add_residuals, mask_residuals, pad_rows, scale_layers
+from .together import UnionPass, join_units, joining_lines, union_type
 from .unit import ControlUnit
 from .window import active_steps, is_noise_active, is_step_active, percent_of_noise, step_index
 
@@ -41,6 +43,7 @@ class UnitControl(ControlBase):
         self.inner = inner
         self.identified = identify_net(inner)
         self.extra_hooks = inner.extra_hooks
+        self.runner = runner_for(inner, _hints(unit))
         options = unit.options or ControlOptions()
         self.layers = layers_of(unit.mode, options.layers, isinstance(inner, T2IAdapter))
         self.steps = options.steps
@@ -76,7 +79,8 @@ class UnitControl(ControlBase):
         rows = steered_rows(self.unit.mode, call)
         if rows is not None and not bool(rows.any()):
             return previous
-        self._fit_hint(x_noisy)
+        if self.runner is None:
+            self._fit_hint(x_noisy)
         if isinstance(self.inner, ModelPatchNet):
             self._patch(call, step, rows)
             return previous
@@ -95,7 +99,7 @@ class UnitControl(ControlBase):
     def _residuals(self, call: Call, step: float) -> Any:
         """What the net gives for the call, times the factors of layer and step and the mask."""
         self._refresh_adapter(call)
-        own = self.inner.get_control(*call)
+        own = self.inner.get_control(*call) if self.runner is None else self.runner(call)
         if own is None:
             return None
         if self.layers is not None or step != 1.0:
@@ -207,6 +211,8 @@ class UnitControl(ControlBase):
     def cleanup(self) -> None:
         super().cleanup()
         self._forget_run()
+        if self.runner is not None:
+            self.runner.rest()
         self.inner.cleanup()
 
 
@@ -218,6 +224,23 @@ def _rgb(image: torch.Tensor) -> torch.Tensor:
 def _hint(image: torch.Tensor) -> torch.Tensor:
     """IMAGE (B,H,W,C) -> hint (B,C,H,W) as the host's control nets take it."""
     return image.movedim(-1, 1)
+
+
+def _picture(unit: ControlUnit) -> Picture:
+    """The unit's hint as the unit fits it; "core" leaves that to the host."""
+
+    def picture(size: Size) -> torch.Tensor:
+        mode = unit.resize_mode
+        image = _rgb(unit.image)
+        return _hint(image if mode == "core" else fit_image(image, size, mode))
+
+    return picture
+
+
+def _hints(unit: ControlUnit) -> list[Hint]:
+    """The hint of a unit, or those of all units that a pass of a Union net serves."""
+    joint = [Hint(_picture(one), len(one.image), union_type(one), one.strength) for one in unit.together]
+    return joint or [Hint(_picture(unit), len(unit.image))]
 
 
 def check_unit(unit: ControlUnit, needed_by: str) -> None:
@@ -278,16 +301,28 @@ def apply_unit(unit: ControlUnit, conditionings: Sequence[Conditioning]) -> list
 
 
 def apply_units(
-    positive: Conditioning, negative: Conditioning, units: Iterable[ControlUnit], needed_by: str
+    positive: Conditioning,
+    negative: Conditioning,
+    units: Iterable[ControlUnit],
+    needed_by: str,
+    union: UnionPass = "one pass",
 ) -> tuple[Conditioning, Conditioning]:
     """Positive and negative conditioning with every unit chained on both, in order.
 
-    A unit of strength 0 is left out, so the conditioning without one comes back unchanged.
+    A unit of strength 0 is left out, so the conditioning without one comes back unchanged. With `union`
+    "one pass", units over one Union net are joined where they can be (`join_units`).
 
     Raises ValueError for a unit that cannot run (`check_unit`).
     """
+    acting = []
     for unit in units:
         check_unit(unit, needed_by)
         if unit.strength != 0:
-            positive, negative = apply_unit(unit, (positive, negative))
+            acting.append(unit)
+    if union == "one pass":
+        acting = join_units(acting, lambda unit: can_run(unit.control_net))
+    for line in joining_lines(acting):
+        logger.info(line)
+    for unit in acting:
+        positive, negative = apply_unit(unit, (positive, negative))
     return positive, negative

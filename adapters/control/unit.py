@@ -24,6 +24,7 @@ class ControlUnit:
     "noise" as the host does, or "steps" as a share of the sampler's steps. `resize_mode` fits the image
     to the size of the sampling: "core" leaves that to the host. `mode` says whether the prompt or the
     control counts more, `options` holds what few units need: curves, a mask, the type of a union net.
+    `together` are the units that this one stands for, when one pass of a Union net serves them all.
 
     Raises ValueError for a window that ends before it starts, values out of range, unknown modes.
     """
@@ -38,6 +39,7 @@ class ControlUnit:
     vae: Any = None
     mode: ControlMode = "balanced"
     options: ControlOptions | None = None
+    together: tuple["ControlUnit", ...] = ()
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.strength):

@@ -164,10 +164,10 @@ def tiller_apply(positive: Any, negative: Any, control: Any, image: Any, **setti
     return node.execute(positive, negative, control_net=control, image=image, **{**DEFAULTS, **settings}).args
 
 
-def tiller_apply_units(positive: Any, negative: Any, units: list[Any]) -> Any:
+def tiller_apply_units(positive: Any, negative: Any, units: list[Any], **more: Any) -> Any:
     """Our Apply Control Units with the units in the order given."""
     node = pack_nodes("control").TillerApplyControlUnits
-    return node.execute(positive, negative, {f"unit{i}": unit for i, unit in enumerate(units)}).args
+    return node.execute(positive, negative, {f"unit{i}": unit for i, unit in enumerate(units)}, **more).args
 
 
 def tiller_unit(control: Any, image: Any, **settings: Any) -> Any:

@@ -98,6 +98,6 @@ def test_an_sdxl_net_without_pooled_text_says_what_it_needs():
 def test_our_names_of_the_types_are_the_hosts():
     union.pair("sdxl", 6)
     from comfy.cldm.control_types import UNION_CONTROLNET_TYPES
-    from tiller.adapters.control.ldm.types import UNION_TYPES
+    from tiller.adapters.control.options import UNION_TYPES
 
     assert UNION_TYPES == UNION_CONTROLNET_TYPES

@@ -27,10 +27,14 @@ Picture = Callable[[Size], torch.Tensor]
 
 
 class Hint(NamedTuple):
-    """One of the hints that a Union net takes in one pass: its picture, its type, and its factor."""
+    """A hint of a pass: its picture and how many images that has, its Union type, and its factor.
+
+    Without a type it is what the net was set to.
+    """
 
     picture: Picture
-    type: int
+    images: int = 1
+    type: int | None = None
     factor: float = 1.0
 
 
@@ -38,8 +42,7 @@ class Wanted(NamedTuple):
     """What an encoding was made for; the same of it gives the same encoding."""
 
     size: tuple[int, int]
-    images: int
-    rows: int
+    batch: tuple[int, int]
     dtype: torch.dtype
     weights: Any
 
@@ -47,11 +50,10 @@ class Wanted(NamedTuple):
 class LdmRunner:
     """Stands in for the host's ControlNet.get_control: the same residuals, the hint encoded only once.
 
-    It belongs to one unit, whose hints do not change. With `hints` a Union net takes them all in one pass;
-    without, the net's own hint is taken, and the type that the net was set to.
+    It belongs to one unit, whose hints do not change. A Union net takes several of them in one pass.
     """
 
-    def __init__(self, net: ControlNet, hints: Sequence[Hint] = ()) -> None:
+    def __init__(self, net: ControlNet, hints: Sequence[Hint]) -> None:
         self.net: Any = net
         self.hints = tuple(hints)
         self._kept: dict[Wanted, torch.Tensor] = {}
@@ -92,23 +94,24 @@ class LdmRunner:
         return window is not None and bool(level > window[0] or level < window[1])
 
     def _types(self) -> list[int]:
-        if self.hints:
-            return [hint.type for hint in self.hints]
-        return list(self.net.extra_args.get("control_type", []))
+        types = [hint.type for hint in self.hints if hint.type is not None]
+        return types or list(self.net.extra_args.get("control_type", []))
 
     def _guided(self, call: Call, dtype: torch.dtype) -> torch.Tensor:
         """What the hints add to the first block (1 or rows,C,h,w), encoded at the first need."""
         height, width = call.x.shape[-2:]
         rows = call.x.shape[0]
         weights = self.net.control_model_wrapped.patches_uuid
-        wanted = Wanted((height, width), rows // call.chunks, rows if self._types() else 0, dtype, weights)
+        alike = all(hint.images == 1 for hint in self.hints)
+        batch = (0, 0) if alike else (rows, call.chunks)
+        wanted = Wanted((height, width), batch, dtype, weights)
         guided = self._kept.pop(wanted, None)
         if guided is None:
             guided = self._encode(call, dtype)
         guided = self._kept[wanted] = guided.to(call.x.device)
         while len(self._kept) > KEPT_SIZES:
             del self._kept[next(iter(self._kept))]
-        return broadcast_image_to(guided, rows, call.chunks)
+        return _for_rows(guided, call)
 
     def _encode(self, call: Call, dtype: torch.dtype) -> torch.Tensor:
         """Encoding (1 or images,C,h,w) of the hint, or (1 or rows,C,h,w) of the hints of a Union net.
@@ -116,41 +119,54 @@ class LdmRunner:
         Each image is encoded once. The hints are fused for all rows, as the host does: the rounding of
         the fusion depends on how many there are.
         """
-        net, rows = self.net.control_model, call.x.shape[0]
+        net = self.net.control_model
         types = self._types()
-        pictures = [hint.picture for hint in self.hints] or [lambda size: self.net.cond_hint_original]
         if not types:
-            return forward.encode_hint(net, self._fit(pictures[0], call, dtype))
-        if len(types) != len(pictures):
+            return forward.encode_hint(net, self._fit(self.hints[0].picture, call, dtype))
+        if len(types) != len(self.hints):
             raise ValueError(
                 f"A Union control net needs one hint for each of its types, got {len(types)} types and "
-                f"{len(pictures)} hints. Give each type a control unit of its own."
+                f"{len(self.hints)} hints. Give each type a control unit of its own."
             )
-        encodings = [forward.encode_hint(net, self._fit(picture, call, dtype)) for picture in pictures]
-        encodings = [broadcast_image_to(encoding, rows, call.chunks) for encoding in encodings]
-        factors = [hint.factor for hint in self.hints] or [1.0]
-        return forward.fuse_hints(net, encodings, types, factors)
+        encodings = [forward.encode_hint(net, self._fit(hint.picture, call, dtype)) for hint in self.hints]
+        encodings = [_for_rows(encoding, call) for encoding in encodings]
+        return forward.fuse_hints(net, encodings, types, [hint.factor for hint in self.hints])
 
     def _fit(self, picture: Picture, call: Call, dtype: torch.dtype) -> torch.Tensor:
         """The hint (1 or images,3,H,W) at the net's size: the host's own resize and centre crop."""
         ratio = self.net.compression_ratio
         size = Size(call.x.shape[-2] * ratio, call.x.shape[-1] * ratio)
-        images = picture(size)[: call.x.shape[0] // call.chunks]
+        images, rows = picture(size), call.x.shape[0]
+        if images.shape[0] != rows:
+            images = images[: rows // call.chunks]
         algorithm = self.net.upscale_algorithm
         fitted = comfy.utils.common_upscale(images, size.width, size.height, algorithm, "center")
         return self.net.preprocess_image(fitted).to(device=call.x.device, dtype=dtype)
 
 
-def runner_for(net: Any, hints: Sequence[Hint] = ()) -> LdmRunner | None:
-    """A runner for a UNet control net of the host's own class; None for nets that must run themselves.
+def _for_rows(images: torch.Tensor, call: Call) -> torch.Tensor:
+    """Images (n,C,h,w) -> (1 or rows,C,h,w), the images of one conditioning again for each.
 
-    A net that was changed (another class, hooks, a forward of its own, a VAE or a mask for its hint) runs
-    itself.
+    As many images as rows are taken as they are, as the host does, though these may be several
+    conditionings.
+    """
+    rows = call.x.shape[0]
+    return images if images.shape[0] == rows else broadcast_image_to(images, rows, call.chunks)
+
+
+def runner_for(net: Any, hints: Sequence[Hint]) -> LdmRunner | None:
+    """A runner for a UNet control net of the host's own class; None for nets that must run themselves."""
+    return LdmRunner(net, hints) if can_run(net) else None
+
+
+def can_run(net: Any) -> bool:
+    """Whether a net is the host's UNet control net as it is.
+
+    Others run themselves: another class, hooks, a forward of its own, a VAE or a mask for its hint.
     """
     if type(net) is not ControlNet or type(net.control_model) is not cldm.ControlNet:
-        return None
+        return False
     module = net.control_model
     changed = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
-    if changed or net.latent_format is not None or net.vae is not None or net.extra_concat_orig:
-        return None
-    return LdmRunner(net, hints)
+    plain = net.latent_format is None and net.vae is None and not net.extra_concat_orig
+    return plain and not changed

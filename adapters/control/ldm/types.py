@@ -1,21 +1,8 @@
-"""The types of hints that a Union control net was trained on."""
+"""Which types of hints a Union control net can take."""
 
 from collections.abc import Sequence
 
-UNION_TYPES: dict[str, int] = {
-    "openpose": 0,
-    "depth": 1,
-    "hed/pidi/scribble/ted": 2,
-    "canny/lineart/anime_lineart/mlsd": 3,
-    "normal": 4,
-    "segment": 5,
-    "tile": 6,
-    "repaint": 7,
-}
-"""The host's name of a type -> its number. Files have the first 6, ProMax files all 8.
-
-Source: xinsir6/ControlNetPlus: README.md; the names of ComfyUI: comfy/cldm/control_types.py.
-"""
+from ..options import UNION_TYPES
 
 PROMAX = "diffusion_pytorch_model_promax.safetensors of xinsir/controlnet-union-sdxl-1.0"
 
