@@ -10,6 +10,7 @@ from . import (
     pose,
     qr,
     recolor,
+    reference,
     segmentation,
 )
 
@@ -27,6 +28,7 @@ NODE_CLASS_MAPPINGS = {
         recolor.NODES,
         control_options.NODES,
         load_control.NODES,
+        reference.NODES,
     )
     for node in nodes
 }

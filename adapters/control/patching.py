@@ -13,10 +13,18 @@ from typing import Any
 DIFFUSION_MODEL = "diffusion_model"
 """The host's name for wrappers around the whole diffusion model (WrappersMP.DIFFUSION_MODEL)."""
 
+PLAIN = "tiller_plain_patches"
+
+
+def plain_patches(options: dict[str, Any]) -> dict[str, Any]:
+    """The patches that the model came with, without those that `add_patch` has put there."""
+    return options.get(PLAIN, options.get("patches", {}))
+
 
 def add_patch(options: dict[str, Any], name: str, patch: Any) -> None:
     """Puts a patch of the host's kind `name` (such as "attn1_patch") behind those that are there."""
     patches = options.get("patches", {})
+    options.setdefault(PLAIN, patches)
     options["patches"] = {**patches, name: [*patches.get(name, ()), patch]}
 
 

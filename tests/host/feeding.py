@@ -16,6 +16,9 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "CONTROL_NET": lambda feeder: feeder.graph.add(
         "ControlNetLoader", control_net_name="tiller_standin_control_sd15.safetensors"
     )[0],
+    "VAE": lambda feeder: feeder.graph.add(
+        "CheckpointLoaderSimple", ckpt_name="tiller_standin_sd15.safetensors"
+    )[2],
     "POSE_KEYPOINT": lambda feeder: feeder.graph.add("TestPose", image=feeder.picture[0])[0],
     "TILLER_CONTROL_OPTIONS": lambda feeder: feeder.node("TillerControlOptions")[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
@@ -56,7 +59,7 @@ class Feeder:
                     inner = next(iter(rest[0]["template"]["input"]["required"].values()))[0]
                     prefix = rest[0]["template"]["prefix"]
                     inputs |= {f"{socket}.{prefix}{i}": SOURCES[inner](self) for i in range(2)}
-                elif kind in SOURCES:
+                elif kind in SOURCES and not (group == "optional" and kind in LEFT_OPEN):
                     inputs[socket] = SOURCES[kind](self)
                 elif kind == "STRING" and socket == "text":
                     inputs[socket] = TEXT

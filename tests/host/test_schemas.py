@@ -52,6 +52,7 @@ NAMES_ELSEWHERE = {
     "TillerRecolorIntensity": {"ImageIntensityDetector", "recolor_intensity"},
     "TillerRecolor": {"recolor_luminance", "recolor_intensity"},
     "TillerRecolorLuminance": {"ImageLuminanceDetector", "recolor_luminance"},
+    "TillerReference": {"reference_only", "reference_adain+attn", "ACN_ReferenceControlNet"},
     "TillerScribble": {"ScribblePreprocessor"},
     "TillerScribbleHED": {"FakeScribblePreprocessor", "scribble_hed"},
     "TillerScribblePiDiNet": {"Scribble_PiDiNet_Preprocessor", "scribble_pidinet"},

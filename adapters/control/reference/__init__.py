@@ -1,0 +1,1 @@
+"""Reference control: the model looks at a picture through its own layers, without a control net."""

@@ -1,0 +1,93 @@
+"""Narrow UNets with all blocks of SD1.5 and SDXL, of random weights, in the real host.
+
+The stand-ins of `devtools` have fewer blocks; what depends on a block's number needs all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+from tiller.tests.host import inprocess as real
+
+WIDTH = 32
+CONFIGS: dict[str, dict[str, Any]] = {
+    "sd15": {
+        "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4],
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1] * 9 + [0] * 3,
+        "transformer_depth_middle": 1,
+        "num_heads": 4,
+        "num_head_channels": -1,
+        "context_dim": 768,
+        "use_linear_in_transformer": False,
+    },
+    "sdxl": {
+        "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4],
+        "transformer_depth": [0, 0, 1, 1, 2, 2],
+        "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+        "transformer_depth_middle": 2,
+        "num_heads": -1,
+        "num_head_channels": 16,
+        "context_dim": 2048,
+        "use_linear_in_transformer": True,
+        "adm_in_channels": 2816,
+        "num_classes": "sequential",
+    },
+}
+
+
+def _random(module: torch.nn.Module, seed: int) -> None:
+    """Every matrix normal with std 0.7 / sqrt(fan_in), every gain near 1, every bias small."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        assert parameter.numel(), (name, parameter.shape)
+        values = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1:
+            parameter.data = values * 0.7 / parameter[0].numel() ** 0.5
+        else:
+            parameter.data = 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
+
+
+@real.kept
+def small(name: str, in_channels: int = 4) -> real.Family:
+    """A family whose model has every block of the published one, 32 channels wide; no control net."""
+    real.host()
+    supported = importlib.import_module("comfy.supported_models")
+    patcher = importlib.import_module("comfy.model_patcher")
+    config = {
+        "image_size": 32,
+        "in_channels": in_channels,
+        "out_channels": 4,
+        "model_channels": WIDTH,
+        "use_spatial_transformer": True,
+        "legacy": False,
+        "dtype": torch.float32,
+        **CONFIGS[name],
+    }
+    kind = {"sd15": supported.SD15, "sdxl": supported.SDXL}[name]
+    model = kind(config).get_model({}, device=torch.device("cpu"))
+    if in_channels == 9:
+        model.set_inpaint()
+    _random(model.diffusion_model, 7)
+    cpu = torch.device("cpu")
+    loaded = patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
+    return real.Family(name, loaded, None, *real.SIZES[name])
+
+
+class SmallVAE:
+    """Stands in for a VAE: encodes a picture (B,8h,8w,3) to (B,4,h,w) by means of 8 x 8 pixels."""
+
+    def __init__(self) -> None:
+        self.encoded: list[tuple[int, ...]] = []
+
+    def spacial_compression_encode(self) -> int:
+        return 8
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.encoded.append(tuple(pixels.shape))
+        mean = torch.nn.functional.avg_pool2d(pixels.movedim(-1, 1), 8)
+        return 6.0 * torch.cat([mean, mean.mean(1, keepdim=True)], dim=1) - 3.0
