@@ -20,7 +20,9 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
         "CheckpointLoaderSimple", ckpt_name="tiller_standin_sd15.safetensors"
     )[2],
     "POSE_KEYPOINT": lambda feeder: feeder.graph.add("TestPose", image=feeder.picture[0])[0],
-    "TILLER_CONTROL_OPTIONS": lambda feeder: feeder.node("TillerControlOptions")[0],
+    "TILLER_CONTROL_OPTIONS": lambda feeder: feeder.graph.add(
+        "TillerControlOptions", **feeder.server.defaults("TillerControlOptions")
+    )[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
     "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
 }
