@@ -33,9 +33,9 @@ def net_shapes(net: ControlBase) -> dict[str, tuple[int, ...]] | None:
 
 def identify_net(net: ControlBase) -> Identified | None:
     """What a loaded control net is; None, with a line in the log, where its weights are unknown."""
-    name = "identified"
-    if hasattr(net, name):
-        return getattr(net, name)
+    known = getattr(net, "identified", None)
+    if known is not None:
+        return known
     shapes = net_shapes(net)
     if shapes is None:
         logger.info("A %s shows no weights: its model family is not checked.", type(net).__name__)

@@ -139,6 +139,7 @@ def counting_net(seen):
     """A net that changes nothing, and notes each self-attention and each run of the model it acts in."""
     from tiller.adapters.control.patches.apply import ModelPatchNet
     from tiller.adapters.control.patching import add_patch, add_wrapper
+    from tiller.adapters.identify import Identified
 
     class CountingNet(ModelPatchNet):
         def patch(self, call, steering):
@@ -149,7 +150,7 @@ def counting_net(seen):
             add_wrapper(call.options, count)
             add_patch(call.options, "attn1_output_patch", lambda n, options: seen.append("block") or n)
 
-    return CountingNet(None)
+    return CountingNet(Identified("control", "a net that counts", "SD1.5"))
 
 
 def test_other_nets_that_patch_the_model_stay_out_of_the_writing_pass():
@@ -225,9 +226,7 @@ def test_factors_over_layers_are_refused():
 def test_other_families_are_refused_by_name():
     of = real.family("flux")
     conditionings = real.conditioning(of, 1), real.conditioning(of, 2)
-    with pytest.raises(
-        ValueError, match=r"needs a model of the SD1\.5 or SDXL family, but the model is Flux"
-    ):
+    with pytest.raises(ValueError, match=r"\(Reference\) is for SD1\.5 or SDXL, but the model is Flux"):
         real.sample(of, *referenced(*conditionings, real.picture(64, 64)), Run())
 
 

@@ -21,7 +21,7 @@ class ModelPatchNet(ControlBase):
     them away again. Copies share the networks and nothing else.
     """
 
-    def __init__(self, identified: Identified | None, *networks: torch.nn.Module) -> None:
+    def __init__(self, identified: Identified, *networks: torch.nn.Module) -> None:
         super().__init__()
         self.identified = identified
         self.networks = networks

@@ -9,6 +9,7 @@ from comfy.controlnet import broadcast_image_to
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
+from ...identify import Identified
 from .._host import model_family
 from ..apply import Conditioning, apply_units
 from ..call import Call, Steering, cond_rows
@@ -31,7 +32,9 @@ class ReferenceNet(ModelPatchNet):
     """
 
     def __init__(self, settings: ReferenceSettings) -> None:
-        super().__init__(None)
+        super().__init__(
+            Identified("control", "Reference", FAMILIES[0], also_for=FAMILIES[1:], file="Reference")
+        )
         self.settings = settings
         self.latent_format = comfy.latent_formats.LatentFormat()
         self.compression_ratio = 1
