@@ -1,0 +1,1 @@
+"""ControlNet-XS: a thin second encoder that runs beside the model's own, each reading the other."""
