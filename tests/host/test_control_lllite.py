@@ -190,9 +190,25 @@ def test_strength_zero_and_a_window_without_a_step_are_no_control():
     assert ours[0] is positive
 
 
+def test_load_control_knows_it(tmp_path):
+    of, positive, negative, image = prepared("sdxl")
+    from safetensors.torch import save_file
+    from tiller.adapters.control.load._host import load_control
+
+    weights = files.file("sdxl")
+    save_file(weights, tmp_path / "net.safetensors")
+    torch.save({"state_dict": weights}, tmp_path / "net.ckpt")
+    ours = real.sample(of, *real.tiller_apply(positive, negative, files.net("sdxl", weights), image), RUN)
+    for name in ("net.safetensors", "net.ckpt"):
+        loaded = load_control(tmp_path / name)
+        assert real.difference(
+            real.sample(of, *real.tiller_apply(positive, negative, loaded, image), RUN), ours
+        ) == 0.0  # fmt: skip
+
+
 def test_a_file_for_another_model_is_refused():
     of, positive, negative, image = prepared("sd15")
-    with pytest.raises(ValueError, match="This control net is for SDXL, but the model is SD1"):
+    with pytest.raises(ValueError, match="is for SDXL, but the model is SD1"):
         real.sample(of, *real.core_apply(positive, negative, files.net("sdxl"), image), RUN)
     weights = files.file("sdxl", blocks={"input_blocks_4_1": (5, 2)})
     of = real.family("sdxl")

@@ -242,9 +242,25 @@ def test_strength_zero_and_a_window_without_a_step_are_no_control():
     assert torch.equal(called(unet_of("sd15"), control, image, strength=0.0), called(unet_of("sd15")))
 
 
+def test_load_control_knows_it(tmp_path):
+    of, positive, negative, image = prepared("sdxl")
+    from safetensors.torch import save_file
+    from tiller.adapters.control.load._host import load_control
+
+    weights = files.file("sdxl", learned=True)
+    save_file(weights, tmp_path / "net.safetensors")
+    torch.save({"state_dict": weights}, tmp_path / "net.ckpt")
+    ours = real.sample(of, *real.tiller_apply(positive, negative, net("sdxl", weights), image), RUN)
+    for name in ("net.safetensors", "net.ckpt"):
+        loaded = load_control(tmp_path / name)
+        assert real.difference(
+            real.sample(of, *real.tiller_apply(positive, negative, loaded, image), RUN), ours
+        ) == 0.0  # fmt: skip
+
+
 def test_a_file_for_another_model_is_refused():
     _, positive, negative, image = prepared("sdxl")
-    with pytest.raises(ValueError, match="This control net is for SD1"):
+    with pytest.raises(ValueError, match="is for SD1"):
         real.sample(real.family("sdxl"), *real.core_apply(positive, negative, net("sd15"), image), RUN)
     encoder = files.stages((1, 1), ((1, 1), (0,)), (2, 1))
     longer = files.tensors(files.shapes("sd15", 32, encoder, 1, (1,) * 5))

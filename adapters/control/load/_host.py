@@ -28,7 +28,9 @@ from ...identify import (
 )
 from .._host import check_family
 from ..controlnext.apply import load as load_controlnext
+from ..lllite.apply import load as load_lllite
 from ..sparsectrl.apply import load as load_sparsectrl
+from ..xs.apply import load as load_xs
 from .about import About, describe
 from .pooling import Pooling, PoolingChoice, pooling_of
 
@@ -63,6 +65,8 @@ LOADERS: dict[str, Callable[[Weights, Identified], ControlBase]] = {
     LIGHT_ADAPTER_DIFFUSERS: load_light_adapter,
     "SparseCtrl": load_sparsectrl,
     "ControlNeXt": load_controlnext,
+    "ControlNet-LLLite": load_lllite,
+    "ControlNet-XS": load_xs,
 }
 """Kind -> how it is loaded, for the kinds that the host lacks; one line for each."""
 

@@ -25,6 +25,10 @@ MIX = 0.3
 SHOWN = 3
 """How many names an error lists."""
 
+UNUSED = "control_model.label_emb."
+"""Size and pooled text reach both streams through the model's own layers: these, where a file has them, are
+left from training. (Source: the line that replaces them by nothing, in twoStreamControl.py.)"""
+
 LISTS = ("enc_zero_convs_in", "enc_zero_convs_out", "dec_zero_convs_out")
 
 
@@ -122,7 +126,8 @@ def build(
     Raises UnknownWeightsError for tensors that are missing, unknown or do not fit, and for another text
     width than those of the published files.
     """
-    shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    used = {key: tensor for key, tensor in weights.items() if not key.startswith(UNUSED)}
+    shapes = {key: tuple(tensor.shape) for key, tensor in used.items()}
     width = text_width(shapes)
     if width not in FAMILIES:
         raise UnknownWeightsError(
@@ -137,5 +142,5 @@ def build(
             "block of it. It is damaged or of another layout: download it again."
         ) from error
     _check_keys(shapes, network)
-    network.to(next(iter(weights.values())).dtype).load_state_dict(dict(weights))
+    network.to(next(iter(used.values())).dtype).load_state_dict(used)
     return network.requires_grad_(False)
