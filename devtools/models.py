@@ -236,4 +236,5 @@ def _make_standins(environment: Environment, folder: Path, names: Iterable[str])
 
 def standin_options(folder: Path, target: Path) -> tuple[str, str]:
     """The server's option that shows it the models of ours."""
-    return extra_paths({kind: [folder / kind] for kind in ("checkpoints", "controlnet")}, target)
+    kinds = sorted({standin.folder for standin in standins.STANDINS.values()})
+    return extra_paths({kind: [folder / kind] for kind in kinds}, target)

@@ -171,6 +171,7 @@ def _clip_l(prefix: str) -> Shapes:
 
 
 UNET_PREFIX = "model.diffusion_model."
+OFFSET_ENDINGS = ("attn1.to_k.weight", "attn2.to_k.weight")
 
 
 def _sd15() -> Layout:
@@ -241,6 +242,12 @@ def _sparse_control() -> Layout:
     return Layout(shapes, {})
 
 
+def _offset() -> Layout:
+    """Increments for a few weights of the SD1.5 stand-in."""
+    unet = _unet("diffusion_model.", SD15_UNET, [1, 1, 0, 0])
+    return Layout({key: shape for key, shape in unet.items() if key.endswith(OFFSET_ENDINGS)}, {})
+
+
 class StandIn(NamedTuple):
     """A stand-in: the models folder it belongs to and the layout it has."""
 
@@ -260,6 +267,7 @@ STANDINS: dict[str, StandIn] = {
     ),
     "tiller_standin_sparse_sd15": StandIn("controlnet", _sparse_control),
     "tiller_standin_motion_sd15": StandIn("animatediff_models", _motion),
+    "tiller_standin_offset_sd15": StandIn("loras", _offset),
     "tiller_standin_control_flux": StandIn("controlnet", lambda: Layout(_flux("", control=True), {})),
 }
 

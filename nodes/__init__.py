@@ -7,6 +7,7 @@ from . import (
     fit,
     hint,
     load_control,
+    offset,
     pose,
     qr,
     recolor,
@@ -29,6 +30,7 @@ NODE_CLASS_MAPPINGS = {
         control_options.NODES,
         load_control.NODES,
         reference.NODES,
+        offset.NODES,
     )
     for node in nodes
 }

@@ -19,6 +19,9 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "VAE": lambda feeder: feeder.graph.add(
         "CheckpointLoaderSimple", ckpt_name="tiller_standin_sd15.safetensors"
     )[2],
+    "MODEL": lambda feeder: feeder.graph.add(
+        "CheckpointLoaderSimple", ckpt_name="tiller_standin_sd15.safetensors"
+    )[0],
     "POSE_KEYPOINT": lambda feeder: feeder.graph.add("TestPose", image=feeder.picture[0])[0],
     "TILLER_CONTROL_OPTIONS": lambda feeder: feeder.graph.add(
         "TillerControlOptions", **feeder.server.defaults("TillerControlOptions")
@@ -31,9 +34,10 @@ SMALL = {"resolution": 64}
 FEW = {
     "TillerContactSheet": {"hints": "canny, hed", **SMALL},
     "TillerLoadControl": {"control_name": "tiller_standin_control_sd15.safetensors"},
+    "TillerApplyModelOffset": {"offset_name": "loras/tiller_standin_offset_sd15.safetensors"},
 }
 """Nodes whose defaults would make everything there is, or take any file that lies there."""
-LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX", "MODEL"})
+LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX"})
 """Optional sockets that only some files need, or that turn a node to other work."""
 
 

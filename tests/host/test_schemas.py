@@ -14,6 +14,7 @@ LATIN_IN_CHINESE = {"ControlNet", "VAE"}
 """Names of slots that Chinese users know in Latin letters alone."""
 NAMES_ELSEWHERE = {
     "TillerApplyControl": {"ControlNetApplyAdvanced", "ACN_AdvancedControlNetApply"},
+    "TillerApplyModelOffset": {"controlnext unet", "load_weight_increasement"},
     "TillerApplyControlUnits": {"cr apply multi-controlnet"},
     "TillerBlur": {"blur_gaussian"},
     "TillerBrightness": {"control_v1p_sd15_brightness"},

@@ -9,13 +9,20 @@ MODEL = {
     "diffusion_model.input_blocks.1.1.proj_in.weight": (320, 320),
     "diffusion_model.out.2.bias": (4,),
 }
+FORWARD = "transformer_blocks.0.ff.net.2.bias"
 ALIASES = {"conv_in.weight": "input_blocks.0.0.weight", "conv_out.bias": "out.2.bias"}
 
 
 @pytest.mark.parametrize(
     "key",
-    ["conv_in.weight", "unet.conv_in.weight", "module.conv_in.weight", "input_blocks.0.0.weight"]
-    + ["diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.input_blocks.0.0.weight"],
+    [
+        "conv_in.weight",
+        "unet.conv_in.weight",
+        "module.conv_in.weight",
+        "input_blocks.0.0.weight",
+        "diffusion_model.input_blocks.0.0.weight",
+        "model.diffusion_model.input_blocks.0.0.weight",
+    ],
 )
 def test_a_weight_is_found_under_every_name(key):
     (placed,) = place({key: (320, 4, 3, 3)}, MODEL, ALIASES)
@@ -78,7 +85,7 @@ def test_every_block_of_a_video_model_has_one_over_time_beside_it():
     named = video_aliases(
         {
             "down_blocks.0.resnets.1.conv1.weight": "input_blocks.2.0.in_layers.2.weight",
-            "mid_block.attentions.0.transformer_blocks.0.norm1.bias": "middle_block.1.transformer_blocks.0.norm1.bias",
+            f"mid_block.attentions.0.{FORWARD}": f"middle_block.1.{FORWARD}",
             "conv_in.bias": "input_blocks.0.0.bias",
         }
     )
