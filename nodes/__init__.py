@@ -13,6 +13,7 @@ from . import (
     recolor,
     reference,
     segmentation,
+    style,
 )
 
 NODE_CLASS_MAPPINGS = {
@@ -29,6 +30,7 @@ NODE_CLASS_MAPPINGS = {
         recolor.NODES,
         control_options.NODES,
         load_control.NODES,
+        style.NODES,
         reference.NODES,
         offset.NODES,
     )

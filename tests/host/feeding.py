@@ -12,6 +12,7 @@ TEXT = "https://example.org/tiller"
 SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "IMAGE": lambda feeder: feeder.picture[0],
     "MASK": lambda feeder: feeder.picture[1],
+    "CLIP_VISION_OUTPUT": lambda feeder: feeder.graph.add("TestClipVision", seed=feeder.count())[0],
     "CONDITIONING": lambda feeder: feeder.graph.add("TestConditioning", seed=feeder.count())[0],
     "CONTROL_NET": lambda feeder: feeder.graph.add(
         "ControlNetLoader", control_net_name="tiller_standin_control_sd15.safetensors"
@@ -26,6 +27,7 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "TILLER_CONTROL_OPTIONS": lambda feeder: feeder.graph.add(
         "TillerControlOptions", **feeder.server.defaults("TillerControlOptions")
     )[0],
+    "STYLE_MODEL": lambda feeder: feeder.graph.add("TestStyleModel")[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
     "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
 }

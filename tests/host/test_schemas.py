@@ -16,6 +16,7 @@ NAMES_ELSEWHERE = {
     "TillerApplyControl": {"ControlNetApplyAdvanced", "ACN_AdvancedControlNetApply"},
     "TillerApplyModelOffset": {"controlnext unet", "load_weight_increasement"},
     "TillerApplyControlUnits": {"cr apply multi-controlnet"},
+    "TillerApplyStyle": {"StyleModelApply", "t2iadapter_style"},
     "TillerBlur": {"blur_gaussian"},
     "TillerBrightness": {"control_v1p_sd15_brightness"},
     "TillerCanny": {"CannyEdgePreprocessor"},

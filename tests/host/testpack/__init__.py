@@ -14,7 +14,10 @@ from typing import Any
 import folder_paths
 import numpy as np
 import torch
+from comfy.clip_vision import Output
 from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.sd import StyleModel
+from comfy.t2i_adapter.adapter import StyleAdapter
 from comfy_api.latest import io
 
 LARGE = 16384
@@ -199,6 +202,55 @@ class TestPose(io.ComfyNode):
         return io.NodeOutput(frames)
 
 
+STYLE_WIDTH = 64
+"""Of the style model and the CLIP vision output below: small, where published ones have 1024."""
+
+
+class TestClipVision(io.ComfyNode):
+    """Random CLIP_VISION_OUTPUT: a sequence, as the style model below reads it, and an embedding."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestClipVision",
+            display_name="Test CLIP vision",
+            category="Test",
+            inputs=[
+                io.Int.Input("width", optional=True, default=1280, min=1, max=LARGE),
+                io.Int.Input("seed", optional=True, default=0, min=0, max=2**31),
+            ],
+            outputs=[io.ClipVisionOutput.Output()],
+        )
+
+    @classmethod
+    def execute(cls, width: int = 1280, seed: int = 0) -> io.NodeOutput:
+        output, generator = Output(), torch.Generator().manual_seed(seed)
+        output.last_hidden_state = torch.randn(1, 5, STYLE_WIDTH, generator=generator)
+        output.image_embeds = torch.randn(1, width, generator=generator)
+        return io.NodeOutput(output)
+
+
+class TestStyleModel(io.ComfyNode):
+    """A STYLE_MODEL of random weights for SD1.5."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestStyleModel",
+            display_name="Test style model",
+            category="Test",
+            inputs=[],
+            outputs=[io.StyleModel.Output()],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            adapter = StyleAdapter(STYLE_WIDTH, context_dim=768, num_head=8, n_layes=1, num_token=8)
+        return io.NodeOutput(StyleModel(adapter.eval().requires_grad_(False)))
+
+
 class TestModules(io.ComfyNode):
     """Tells which of the named modules the server process has imported."""
 
@@ -219,5 +271,15 @@ class TestModules(io.ComfyNode):
 
 
 NODE_CLASS_MAPPINGS = {
-    node.__name__: node for node in (TestImage, TestSlow, TestConditioning, TestProbe, TestPose, TestModules)
+    node.__name__: node
+    for node in (
+        TestImage,
+        TestSlow,
+        TestConditioning,
+        TestProbe,
+        TestPose,
+        TestClipVision,
+        TestStyleModel,
+        TestModules,
+    )
 }
