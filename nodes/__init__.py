@@ -1,6 +1,7 @@
 """What the user sees: each file is V3 schemas and one call apiece."""
 
 from . import (
+    check_control,
     contact_sheet,
     control,
     control_options,
@@ -33,6 +34,7 @@ NODE_CLASS_MAPPINGS = {
         style.NODES,
         reference.NODES,
         offset.NODES,
+        check_control.NODES,
     )
     for node in nodes
 }

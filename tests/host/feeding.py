@@ -23,6 +23,7 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "MODEL": lambda feeder: feeder.graph.add(
         "CheckpointLoaderSimple", ckpt_name="tiller_standin_sd15.safetensors"
     )[0],
+    "LATENT": lambda feeder: feeder.graph.add("EmptyLatentImage", width=64, height=64, batch_size=1)[0],
     "POSE_KEYPOINT": lambda feeder: feeder.graph.add("TestPose", image=feeder.picture[0])[0],
     "TILLER_CONTROL_OPTIONS": lambda feeder: feeder.graph.add(
         "TillerControlOptions", **feeder.server.defaults("TillerControlOptions")

@@ -20,6 +20,7 @@ NAMES_ELSEWHERE = {
     "TillerBlur": {"blur_gaussian"},
     "TillerBrightness": {"control_v1p_sd15_brightness"},
     "TillerCanny": {"CannyEdgePreprocessor"},
+    "TillerCheckControl": {"controlnet debug"},
     "TillerColorGrid": {"ColorPreprocessor", "t2ia_color_grid"},
     "TillerColorToMask": {"MaskFromColor+", "ImageColorToMask"},
     "TillerContactSheet": {"compare preprocessors"},

@@ -1,0 +1,1 @@
+"""Looks at control before sampling, and says in words what will not work as meant."""
