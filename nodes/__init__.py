@@ -8,12 +8,14 @@ from . import (
     fit,
     hint,
     load_control,
+    motion,
     offset,
     pose,
     qr,
     recolor,
     reference,
     segmentation,
+    sparse_control,
     style,
 )
 
@@ -35,6 +37,8 @@ NODE_CLASS_MAPPINGS = {
         reference.NODES,
         offset.NODES,
         check_control.NODES,
+        sparse_control.NODES,
+        motion.NODES,
     )
     for node in nodes
 }

@@ -30,6 +30,7 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     )[0],
     "STYLE_MODEL": lambda feeder: feeder.graph.add("TestStyleModel")[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
+    "TILLER_MOTION": lambda feeder: feeder.node("TillerLoadMotion")[0],
     "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
 }
 SMALL = {"resolution": 64}
@@ -37,9 +38,16 @@ SMALL = {"resolution": 64}
 FEW = {
     "TillerContactSheet": {"hints": "canny, hed", **SMALL},
     "TillerLoadControl": {"control_name": "tiller_standin_control_sd15.safetensors"},
+    "TillerLoadMotion": {"motion_name": "tiller_standin_motion_sd15.safetensors"},
     "TillerApplyModelOffset": {"offset_name": "loras/tiller_standin_offset_sd15.safetensors"},
 }
 """Nodes whose defaults would make everything there is, or take any file that lies there."""
+OWN_SOURCES: dict[tuple[str, str], Callable[["Feeder"], Any]] = {
+    ("TillerSparseControl", "control_net"): lambda feeder: feeder.graph.add(
+        "TillerLoadControl", control_name="tiller_standin_sparse_sd15.safetensors"
+    )[0],
+}
+"""Node and socket that want something else than the socket's type says."""
 LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX"})
 """Optional sockets that only some files need, or that turn a node to other work."""
 
@@ -69,7 +77,7 @@ class Feeder:
                     prefix = rest[0]["template"]["prefix"]
                     inputs |= {f"{socket}.{prefix}{i}": SOURCES[inner](self) for i in range(2)}
                 elif kind in SOURCES and not (group == "optional" and kind in LEFT_OPEN):
-                    inputs[socket] = SOURCES[kind](self)
+                    inputs[socket] = OWN_SOURCES.get((name, socket), SOURCES[kind])(self)
                 elif kind == "STRING" and socket == "text":
                     inputs[socket] = TEXT
         return self.graph.add(name, **{**inputs, **changes})

@@ -51,6 +51,16 @@ def per_frame(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
+def without_motion(module: torch.nn.Module) -> torch.nn.Module:
+    """diffusers' module with motion modules that add nothing."""
+    motion = importlib.import_module("diffusers.models.unets.unet_motion_model")
+    for part in module.modules():
+        if isinstance(part, motion.AnimateDiffTransformer3D):
+            part.proj_out.weight.data.zero_()
+            part.proj_out.bias.data.zero_()
+    return module
+
+
 MOTION_NAMES = (
     (r"\.motion_modules\.(\d+)\.", r".motion_modules.\1.temporal_transformer."),
     (r"\.norm\.norm\.", ".norm."),

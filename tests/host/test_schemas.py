@@ -13,6 +13,7 @@ HAN = re.compile(r"[\u4e00-\u9fff]")
 LATIN_IN_CHINESE = {"ControlNet", "VAE"}
 """Names of slots that Chinese users know in Latin letters alone."""
 NAMES_ELSEWHERE = {
+    "TillerApplyMotion": {"ADE_ApplyAnimateDiffModelSimple", "ADE_AnimateDiffLoaderGen1"},
     "TillerApplyControl": {"ControlNetApplyAdvanced", "ACN_AdvancedControlNetApply"},
     "TillerApplyModelOffset": {"controlnext unet", "load_weight_increasement"},
     "TillerApplyControlUnits": {"cr apply multi-controlnet"},
@@ -47,6 +48,7 @@ NAMES_ELSEWHERE = {
     "TillerNormalBae": {"BAE-NormalMapPreprocessor", "normal_bae"},
     "TillerPiDiNet": {"PiDiNetPreprocessor", "softedge_pidinet", "softedge_pidisafe"},
     "TillerLoadControl": {"ControlNetLoader", "ACN_ControlNetLoaderAdvanced", "LoadLLLite"},
+    "TillerLoadMotion": {"ADE_LoadAnimateDiffModel"},
     "TillerMLSD": {"M-LSDPreprocessor", "mlsd"},
     "TillerOpenPose": {"OpenposePreprocessor", "openpose_full", "openpose_faceonly"},
     "TillerPixelPerfect": {"PixelPerfectResolution"},
@@ -65,6 +67,7 @@ NAMES_ELSEWHERE = {
     "TillerSegmentUniFormer": {"UniFormer-SemSegPreprocessor", "SemSegPreprocessor", "seg_ufade20k"},
     "TillerShuffle": {"ShufflePreprocessor"},
     "TillerSketchPiDiNet": {"t2ia_sketch_pidi"},
+    "TillerSparseControl": {"ACN_SparseCtrlIndexMethodNode", "ACN_SparseCtrlSpreadMethodNode"},
     "TillerThreshold": {"BinaryPreprocessor"},
     "TillerTileResample": {"TilePreprocessor", "tile_resample"},
     "TillerVerifyQR": {"comfy-qr-validate"},

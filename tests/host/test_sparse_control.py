@@ -1,5 +1,6 @@
 """SparseCtrl equals diffusers' net, frame by frame, and keeps its places in a longer clip."""
 
+import json
 from typing import Any
 
 import pytest
@@ -23,37 +24,42 @@ def loaded(net: torch.nn.Module) -> Any:
     return load(weights, Identified("control", "SparseCtrl", "SD1.5"))
 
 
+def one_call(net: torch.nn.Module, latent: bool, frames: int) -> tuple[list[torch.Tensor], Any, Any]:
+    """diffusers' residuals for two clips with pictures on frames 0 and 4, the marked hints, and the text."""
+    height, width = (9, 14) if latent else (8, 12)
+    generator = torch.Generator().manual_seed(1)
+    pixels = (height, width) if latent else (8 * height, 8 * width)
+    hint = torch.zeros(2, 4 if latent else 3, frames, *pixels)
+    mask = torch.zeros(2, 1, frames, *pixels)
+    hint[:, :, [0, 4]] = torch.rand(hint[:, :, [0, 4]].shape, generator=generator)
+    mask[:, :, [0, 4]] = 1.0
+    text = torch.randn(2, 7, 48, generator=generator).repeat_interleave(frames, 0)
+    sample = torch.randn(2, 4, frames, height, width, generator=generator)
+    with torch.no_grad():
+        down, middle = net(sample, 431, text, hint, conditioning_mask=mask, return_dict=False)
+    return [*down, middle], torch.cat([hint, mask], 1).transpose(1, 2).flatten(0, 1), text
+
+
 @pytest.mark.parametrize("latent", [True, False], ids=["rgb", "scribble"])
 @pytest.mark.parametrize("strength", [1.0, 0.0], ids=["motion", "motion left out"])
 def test_residuals_equal_those_of_diffusers(latent, strength):
     net = sparse.sparse_net(latent)
+    moved = one_call(net, latent, FRAMES)[0]
     if strength == 0.0:
-        for part in net.modules():
-            if type(part).__name__ == "AnimateDiffTransformer3D":
-                part.proj_out.weight.data.zero_()
-                part.proj_out.bias.data.zero_()
+        sparse.without_motion(net)
     ours = loaded(net).control_model
     from tiller.adapters.motion.network import Effect
 
-    height, width = (9, 14) if latent else (8, 12)
-    generator = torch.Generator().manual_seed(1)
-    pixels = (height, width) if latent else (8 * height, 8 * width)
-    hint = torch.zeros(2, 4 if latent else 3, FRAMES, *pixels)
-    mask = torch.zeros(2, 1, FRAMES, *pixels)
-    hint[:, :, [0, 4]] = torch.rand(hint[:, :, [0, 4]].shape, generator=generator)
-    mask[:, :, [0, 4]] = 1.0
-    text = torch.randn(2, 7, 48, generator=generator).repeat_interleave(FRAMES, 0)
-    sample = torch.randn(2, 4, FRAMES, height, width, generator=generator)
+    theirs, hints, text = one_call(net, latent, FRAMES)
     with torch.no_grad():
-        theirs = net(sample, 431, text, hint, conditioning_mask=mask, return_dict=False)
-        marked = torch.cat([hint, mask], 1).transpose(1, 2).flatten(0, 1)
-        given = ours.residuals(
-            ours.encode(marked), torch.full((2 * FRAMES,), 431.0), text, FRAMES, Effect(strength)
-        )
-    assert len(given["output"]) == len(theirs[0]) == 12
-    for one, other in zip([*given["output"], *given["middle"]], [*theirs[0], theirs[1]], strict=True):
+        steps = torch.full((2 * FRAMES,), 431.0)
+        given = ours.residuals(ours.encode(hints), steps, text, FRAMES, Effect(strength))
+    assert len(given["output"]) == 12
+    for one, other in zip([*given["output"], *given["middle"]], theirs, strict=True):
         assert one.shape == other.shape
         assert real.difference(one, other) <= TIGHT * float(other.abs().max())
+    if strength == 0.0:
+        assert real.difference(theirs[-1], moved[-1]) > 0.1 * float(moved[-1].abs().max())
 
 
 class PoolVAE:
@@ -223,3 +229,36 @@ def test_a_file_that_is_not_whole_or_has_more_is_refused_by_name():
     spatial = {name: tensor for name, tensor in weights.items() if ".motion_modules." not in name}
     with pytest.raises(ValueError, match=r"SparseCtrl net .* lacks down_blocks\.0\.motion_modules\.0"):
         load(spatial, known)
+
+
+def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    path = real.ROOT / "tests" / "shapes" / f"{name}.json"
+    return {key: tuple(shape) for key, shape in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "latent", "channels"), [("control_sparse_rgb", True, 5), ("control_sparse_scribble", False, 4)]
+)
+@pytest.mark.parametrize("prefix", ["", "module.", "controlnet."])
+def test_the_listing_of_a_published_file_fits_the_net_key_by_key(name, latent, channels, prefix):
+    real.host()
+    import comfy.ops
+    from tiller.adapters.control.sparsectrl.apply import SparseNet, _renamed
+    from tiller.adapters.control.sparsectrl.network import read_layout
+    from tiller.adapters.identify import identify
+    from tiller.adapters.motion.network import Layers
+
+    shapes = shapes_of(name)
+    found = identify({prefix + key: shape for key, shape in shapes.items()})
+    assert (found.kind, found.family, found.needs_vae) == ("SparseCtrl", "SD1.5", latent)
+    assert found.prefix == prefix
+    layout = read_layout(shapes)
+    assert layout.latent_hints is latent
+    assert layout.config["hint_channels"] == channels
+    assert {place.level for place in layout.motion} == {0, 1, 2, 3}
+    assert [layout.after(place) for place in layout.motion] == [1, 2, 4, 5, 7, 8, 10, 11]
+    net = SparseNet(layout, Layers(comfy.ops.disable_weight_init, dtype=torch.float32, device="meta"))
+    given = _renamed({key: torch.empty(shape, device="meta") for key, shape in shapes.items()}, layout)
+    assert {key: tensor.shape for key, tensor in given.items()} == {
+        key: tensor.shape for key, tensor in net.state_dict().items()
+    }

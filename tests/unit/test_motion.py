@@ -1,9 +1,12 @@
 """The motion modules are those of AnimateDiff: read from the keys, equal to diffusers' module."""
 
 import importlib
+import json
+from pathlib import Path
 
 import pytest
 import torch
+from tiller.adapters.identify import identify
 from tiller.adapters.motion.network import Effect, Layers, MotionNetwork, Place, Sizes, places
 from tiller.tests.host import sparse
 
@@ -129,3 +132,15 @@ def test_weights_that_are_not_whole_are_refused_by_name():
     }
     with pytest.raises(ValueError, match=r"down_blocks\.1\.motion_modules\.1 comes after a gap"):
         MotionNetwork(places(gap), Layers(device="meta"))
+
+
+@pytest.mark.parametrize(("name", "count"), [("motion_v2", 21), ("motion_v3", 20)])
+def test_the_listing_of_a_published_file_fits_the_network_key_by_key(name, count):
+    path = Path(__file__).parent.parent / "shapes" / f"{name}.json"
+    shapes = {key: tuple(shape) for key, shape in json.loads(path.read_text(encoding="utf-8")).items()}
+    found = identify({f"module.{key}": shape for key, shape in shapes.items()})
+    assert (found.role, found.kind) == ("other", "AnimateDiff motion module")
+    network = MotionNetwork(places(shapes), Layers(device="meta"))
+    assert len(network.found) == count
+    assert network.frames == 32
+    assert {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()} == shapes

@@ -172,6 +172,18 @@ class SparseControl(ControlNet):
         return clone
 
 
+def with_settings(net: Any, settings: SparseSettings) -> SparseControl:
+    """The net with other settings, over the same weights. Raises ValueError for a net of another kind."""
+    if not isinstance(net, SparseControl):
+        known = getattr(net, "identified", None)
+        what = known.kind if known is not None else type(net).__name__
+        raise ValueError(
+            f"Sparse Control needs a SparseCtrl net, got a {what}. Load v3_sd15_sparsectrl_rgb or "
+            "v3_sd15_sparsectrl_scribble with Load Control."
+        )
+    return net.with_settings(settings)
+
+
 def clip_of(frames: int, transformer_options: Any) -> Clip:
     """The frames of this call, by the host's context window where there is one over the batch."""
     window = transformer_options.get("context_window")
