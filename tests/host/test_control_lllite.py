@@ -155,6 +155,15 @@ def test_half_precision_weights_run_in_the_models_precision():
     assert {tensor.dtype for tensor in net.network.state_dict().values()} == {torch.float16}
 
 
+def test_tokens_in_half_precision_stay_so():
+    net, image = files.net("sdxl"), real.picture(64, 64)
+    whole = pushed(net, image, tokens())
+    steering = {"mask": torch.ones(1, 1, 8, 8), "rows": torch.tensor([True, False])}
+    half = pushed(net, image, tokens().bfloat16(), **steering)
+    assert half.dtype == torch.bfloat16
+    assert relative(half[:, 0].float(), whole[:, 0]) < 0.02
+
+
 def test_the_hint_is_read_once_per_run_and_size_and_nothing_stays(monkeypatch):
     of, positive, negative, image = prepared("sdxl")
     from tiller.adapters.control.lllite.network import LLLiteModule

@@ -1,5 +1,7 @@
 """ControlNet-XS's two streams run as its authors' loop does, inside the host's own model."""
 
+import copy
+
 import pytest
 import torch
 from tiller.tests.host import inprocess as real
@@ -41,15 +43,16 @@ def inputs(unet, rows=2, size=(8, 8)):
     generator = torch.Generator().manual_seed(4)
     text = next(module.to_k.in_features for key, module in unet.named_modules() if key.endswith("attn2"))
     pooled = torch.randn(rows, 2816, generator=generator) if unet.num_classes else None
-    x = torch.randn(rows, 4, *size, generator=generator)
+    x = torch.randn(rows, unet.in_channels, *size, generator=generator)
     return x, torch.full((rows,), 500.0), torch.randn(rows, 7, text, generator=generator), pooled
 
 
-def called(unet, control=None, image=None, count=2, patches=None, **steering):
+def called(unet, control=None, image=None, count=2, patches=None, dtype=torch.float32, **steering):
     """What a UNet gives in one call, outside a sampler, with the control in that call's options."""
     from tiller.adapters.control.call import Call, Steering
 
-    arguments, options = inputs(unet, count), {}
+    arguments = tuple(value if value is None else value.to(dtype) for value in inputs(unet, count))
+    options = {}
     if control is not None:
         control = control.copy()
         control.set_cond_hint(image.movedim(-1, 1))
@@ -75,22 +78,30 @@ def test_it_is_the_authors_loop(name, strength, learned, size):
     assert relative(ours, reference) < CLOSE
 
 
-def test_it_is_the_authors_loop_for_sd2():
+def sd2(channels=4):
+    """A UNet like SD2's, with random weights; with 9 channels one for inpainting."""
     real.host()
     from comfy import ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-    from tiller.adapters.control.xs.apply import load
-    from tiller.adapters.identify import Identified
 
     from devtools.standins import SD15_UNET
 
     config = {**SD15_UNET, "num_heads": -1, "num_head_channels": 64, "context_dim": 1024}
     config |= {"use_linear_in_transformer": True, "transformer_depth_output": [1, 1, 0, 0]}
     unet = UNetModel(
-        image_size=32, in_channels=4, out_channels=4, model_channels=320, use_spatial_transformer=True,
+        image_size=32, in_channels=channels, out_channels=4, model_channels=320, use_spatial_transformer=True,
         legacy=False, dtype=torch.float32, operations=ops.disable_weight_init, **config,
     )  # fmt: skip
     unet.load_state_dict(files.tensors({key: tuple(t.shape) for key, t in unet.state_dict().items()}, seed=9))
+    return unet
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+def test_it_is_the_authors_loop_for_sd2_and_reads_the_latent_of_an_inpainting_model(channels):
+    unet = sd2(channels)
+    from tiller.adapters.control.xs.apply import load
+    from tiller.adapters.identify import Identified
+
     encoder, middle, output = files.STANDINS["sd15"]
     weights = files.tensors(files.shapes("sd21", 32, encoder, middle, output, learned=True))
     control, image = load(weights, Identified("control", "ControlNet-XS", "SD2")), real.picture(64, 64)
@@ -192,6 +203,24 @@ def test_half_precision_weights_run_in_the_models_precision():
     assert {tensor.dtype for tensor in control.network.state_dict().values()} == {torch.float16}
     full = net("sdxl", {key: tensor.float() for key, tensor in half.items()})
     assert torch.equal(called(unet, control, image), called(unet, full, image))
+
+
+def test_a_model_in_half_precision_gets_its_own_type():
+    unet, image = copy.deepcopy(unet_of("sdxl")).bfloat16(), real.picture(64, 64)
+    control = net("sdxl", learned=True)
+    full = called(unet_of("sdxl"), control, image)
+    mask = torch.ones(1, 1, 8, 8)
+    rows = torch.tensor([True, False])
+    for steering in ({}, {"mask": mask, "rows": rows}):
+        half = called(unet, control, image, dtype=torch.bfloat16, **steering)
+        assert half.dtype == torch.bfloat16
+        assert relative(half[:1].float(), full[:1]) < 0.1
+
+
+def test_the_scales_of_the_file_count():
+    unet, image, weights = unet_of("sd15"), real.picture(64, 64), files.file("sd15")
+    ours = called(unet, net("sd15", weights | {"scale_list": torch.full((9,), 0.5)}), image)
+    assert torch.equal(ours, called(unet, net("sd15", weights), image, strength=0.5))
 
 
 def test_a_model_that_is_scaled_inside_gets_both_streams_on_its_grid():

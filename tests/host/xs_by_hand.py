@@ -92,7 +92,7 @@ class ByHand:
             emb = nn.functional.linear(inner, own["2.weight"], own["2.bias"]) * s**0.3 + emb * (1 - s**0.3)
         if y is not None:
             emb = emb + base.label_emb(y)
-        h_base = h_control = x
+        h_base, h_control = x, x[:, :4]
         skips, stored = [], []
         for index, (module, thin) in enumerate(zip(base.input_blocks, self.inputs, strict=True)):
             h_base, h_control = module(h_base, emb, context), thin(h_control, emb, context)
