@@ -187,6 +187,24 @@ def test_the_hint_is_read_once_per_run_and_size_and_nothing_stays(monkeypatch):
     assert of.model.model_options["transformer_options"] == {}
 
 
+def test_a_hint_fitted_to_another_size_is_read_again():
+    """Parts of a picture may have latents of different sizes with the same grid of tokens."""
+    from tiller.adapters.control.call import Call
+
+    net, image, x = files.net("sdxl"), real.picture(64, 64), tokens()
+    name = "lllite_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
+    seen = []
+    for sizes in (((8, 8), (7, 7)), ((7, 7),)):
+        control = net.copy()
+        control.set_cond_hint(image.movedim(-1, 1))
+        for size in sizes:
+            hint = control.pixels(Call(torch.zeros(2, 4, *size), torch.ones(2), {}, 2, {}))
+            seen.append(control.condition(name, hint, x, (4, 4)))
+    whole, after, fresh = seen
+    assert torch.equal(after, fresh)
+    assert not torch.equal(whole, fresh)
+
+
 def test_strength_zero_and_a_window_without_a_step_are_no_control():
     of, positive, negative, image = prepared("sdxl")
     net, run = files.net("sdxl"), Run(steps=2, scheduler="karras")

@@ -262,6 +262,18 @@ def test_the_hint_is_read_once_per_run_and_nothing_stays():
     assert inner.get_models() == control.patchers
 
 
+def test_a_hint_fitted_to_another_size_is_read_again():
+    from tiller.adapters.control.call import Call
+
+    control = net("sd15")
+    control.set_cond_hint(real.picture(64, 64).movedim(-1, 1))
+    for size in ((8, 8), (7, 9), (8, 8)):
+        call = Call(torch.zeros(2, 4, *size), torch.ones(2), {}, 2, {})
+        read = control.guidance(call)
+        assert read.shape[-2:] == size
+        assert control.guidance(call) is read
+
+
 def test_strength_zero_and_a_window_without_a_step_are_no_control():
     of, positive, negative, image = prepared("sd15")
     control, run = net("sd15", learned=True), Run(steps=2, scheduler="karras")
