@@ -34,9 +34,12 @@ STEPS = 20
 STANDIN_FAMILIES = {"xl": "sdxl", "flux": "flux"}
 CONTROL_WORDS = {
     "lines": ("canny", "lineart", "scribble", "softedge", "hed", "mlsd"),
-    "brightness": ("brightness", "illumination", "qrcode"),
+    "brightness": ("brightness", "illumination", "qrcode", "color", "tile"),
 }
 """Control net of the default model -> words in the names of those (SD1.5) that it is used in place of."""
+
+UNION_WORDS = ("union", "promax")
+"""In the name of a ControlNet-Union, which is for SDXL."""
 
 UNREADABLE = {".ckpt", ".pt", ".pth", ".bin"}
 
@@ -186,6 +189,8 @@ def substitute(folder: str, name: str) -> str:
     if family == "sd15" and folder == "checkpoints":
         return files.CHECKPOINT
     words = re.split(r"[^a-z0-9]+", low)
+    if folder == "controlnet" and not set(UNION_WORDS).isdisjoint(words):
+        return "controlnet/tiller_standin_union_sdxl.safetensors"
     for part, known in CONTROL_WORDS.items():
         if family == "sd15" and any(word.startswith(known) for word in words):
             return files.CONTROLS[part]

@@ -248,6 +248,54 @@ def _offset() -> Layout:
     return Layout({key: shape for key, shape in unet.items() if key.endswith(OFFSET_ENDINGS)}, {})
 
 
+SDXL_UNION: dict[str, Any] = {
+    "num_res_blocks": [2, 2, 2],
+    "channel_mult": [1, 2, 4],
+    "transformer_depth": [0] * 6,
+    "transformer_depth_middle": 0,
+    "num_heads": -1,
+    "num_head_channels": 64,
+    "context_dim": 1,
+    "use_linear_in_transformer": True,
+    "adm_in_channels": 2816,
+    "num_classes": "sequential",
+}
+"""The smallest SDXL control net that the host knows in diffusers' layout, the only one for Union nets."""
+
+PROMAX_TYPES = 8
+
+
+def _hint_names() -> dict[str, str]:
+    """The host's name of each convolution of a hint encoder -> diffusers'."""
+    names = {"input_hint_block.0": "controlnet_cond_embedding.conv_in"}
+    names |= {
+        f"input_hint_block.{2 * block + 2}": f"controlnet_cond_embedding.blocks.{block}" for block in range(6)
+    }
+    return names | {"input_hint_block.14": "controlnet_cond_embedding.conv_out"}
+
+
+def _union() -> Layout:
+    """A ControlNet-Union ProMax of SDXL in diffusers' names."""
+    from comfy.utils import unet_to_diffusers
+
+    unet = {**SDXL_UNION, "transformer_depth_output": [0] * 9}
+    names = {host: theirs for theirs, host in unet_to_diffusers(unet).items()}
+    hints, shapes = _hint_names(), {}
+    config = {**SDXL_UNION, "union_controlnet_num_control_type": PROMAX_TYPES}
+    for key, shape in _unet_control("", config).items():
+        block, _, kind = key.rpartition(".")
+        if block.startswith("zero_convs"):
+            block = f"controlnet_down_blocks.{block.split('.')[1]}"
+        elif block == "middle_block_out.0":
+            block = "controlnet_mid_block"
+        elif key in names:
+            block = names[key].rpartition(".")[0]
+        else:
+            block = hints.get(block, block)
+        shapes[f"{block}.{kind}" if block else kind] = shape
+    return Layout({key.replace("in_proj.", "in_proj_"): shape for key, shape in shapes.items()}, {})
+
+
 class StandIn(NamedTuple):
     """A stand-in: the models folder it belongs to and the layout it has."""
 
@@ -265,6 +313,7 @@ STANDINS: dict[str, StandIn] = {
     "tiller_standin_control_sdxl": StandIn(
         "controlnet", lambda: Layout(_unet_control("control_model.", SDXL_UNET), {})
     ),
+    "tiller_standin_union_sdxl": StandIn("controlnet", _union),
     "tiller_standin_sparse_sd15": StandIn("controlnet", _sparse_control),
     "tiller_standin_motion_sd15": StandIn("animatediff_models", _motion),
     "tiller_standin_offset_sd15": StandIn("loras", _offset),
