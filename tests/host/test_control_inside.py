@@ -91,3 +91,25 @@ def test_a_batch_of_two_is_two_of_one(kind):
     one = real.tiller_apply(positive, negative, net, images[:1])
     first = real.sample(of, *one, Run(steps=1))
     assert relative(batch[:1], first) < CLOSE
+
+
+@KINDS
+def test_a_run_that_was_stopped_leaves_nothing_for_the_next(kind):
+    of, positive, negative, net, image = prepared(kind)
+    ours = real.tiller_apply(positive, negative, net, image)
+    inner = ours[0][0][1]["control"].inner
+    kept = "_conditions" if kind == "ControlNet-LLLite" else "_guidance"
+    before = real.sample(of, *ours, RUN)
+
+    def stop(*given):
+        raise InterruptedError
+
+    model = of.model.clone()
+    model.set_model_sampler_post_cfg_function(stop)
+    with pytest.raises(InterruptedError):
+        real.sample(of._replace(model=model), *ours, RUN)
+    assert len(getattr(inner, kept)) > 0
+    inner.pre_run(of.model.model, lambda percent: 1.0 - percent)
+    assert getattr(inner, kept) in ({}, None)
+    assert real.difference(real.sample(of, *ours, RUN), before) == 0.0
+    assert of.model.model_options["transformer_options"] == {}

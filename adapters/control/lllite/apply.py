@@ -95,11 +95,15 @@ class LLLiteNet(ModelPatchNet):
         for name, place in network.addresses.items():
             key = (place.block, place.layer, place.attention)
             self.names_at.setdefault(key, {})[place.projection] = name
+        self._forget()
+
+    def _forget(self) -> None:
         self._conditions: dict[tuple[str, Grid], Tensor] = {}
         self._conditioned_on: Tensor | None = None
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         super().pre_run(model, percent_to_timestep_function)
+        self._forget()  # the host cleans up after a run, but not after one that was stopped
         check_family(self.identified, model)
         self._check_places(model.diffusion_model)
         self.input_blocks = len(model.diffusion_model.input_blocks)
@@ -161,7 +165,7 @@ class LLLiteNet(ModelPatchNet):
 
     def cleanup(self) -> None:
         super().cleanup()
-        self._conditions, self._conditioned_on = {}, None
+        self._forget()
 
 
 def load(weights: dict[str, Tensor], identified: Identified) -> LLLiteNet:

@@ -117,11 +117,15 @@ class XSNet(ModelPatchNet):
     def _start(self, network: TwoStream) -> None:
         self.network = network
         self.scales = [float(scale) for scale in network.scale_list]
+        self._forget()
+
+    def _forget(self) -> None:
         self._guidance: Tensor | None = None
         self._guided_by: Tensor | None = None
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         super().pre_run(model, percent_to_timestep_function)
+        self._forget()  # the host cleans up after a run, but not after one that was stopped
         check_family(self.identified, model)
         unet = model.diffusion_model
         needed = (self.network.depth, len(self.network.dec_zero_convs_out))
@@ -173,7 +177,7 @@ class XSNet(ModelPatchNet):
 
     def cleanup(self) -> None:
         super().cleanup()
-        self._guidance, self._guided_by = None, None
+        self._forget()
 
 
 def _steered_rows(call: Call, steering: Steering) -> Tensor:
