@@ -5,6 +5,7 @@ from . import (
     contact_sheet,
     control,
     control_options,
+    control_preset,
     fit,
     hint,
     load_control,
@@ -39,6 +40,7 @@ NODE_CLASS_MAPPINGS = {
         check_control.NODES,
         sparse_control.NODES,
         motion.NODES,
+        control_preset.NODES,
     )
     for node in nodes
 }

@@ -26,6 +26,7 @@ NAMES_ELSEWHERE = {
     "TillerColorToMask": {"MaskFromColor+", "ImageColorToMask"},
     "TillerContactSheet": {"compare preprocessors"},
     "TillerControlOptions": {"effective region mask", "SetUnionControlNetType"},
+    "TillerControlPreset": {"strength preset", "control layer strength"},
     "TillerControlUnit": {"cr multi controlnet"},
     "TillerDepthMiDaS": {"MiDaS-DepthMapPreprocessor", "depth_midas"},
     "TillerDepthAnythingV2": {"DepthAnythingV2Preprocessor", "depth_anything_v2"},
