@@ -111,6 +111,24 @@ def test_key_pictures_of_a_clip_come_out_as_in_the_authors_pipeline(latent):
         assert real.difference(one, other) <= TIGHT * float(other.abs().max())
 
 
+def test_a_step_on_the_edge_of_the_window_is_in_it_as_the_host_has_it():
+    """0.1 in the latent's float32 is a little more than the 0.1 of the window."""
+    control = loaded(sparse.sparse_net())
+    control.set_cond_hint(real.picture(64, 64).movedim(-1, 1), vae=PoolVAE())
+    control.model_sampling_current = Steps()
+    arguments = torch.zeros(2, 4, 8, 8), {"c_crossattn": torch.zeros(2, 7, 48)}
+    for window, active in (
+        ((0.1, 0.0), True),
+        ((1.0, 0.1), True),
+        ((0.09, 0.0), False),
+        ((1.0, 0.11), False),
+    ):
+        control.timestep_range = window
+        with torch.no_grad():
+            given = control.get_control(arguments[0], torch.full((2,), 0.1), arguments[1], 1, {})
+        assert (given is not None) is active
+
+
 CLIP = Run(steps=2, batch=4)
 
 
@@ -262,3 +280,29 @@ def test_the_listing_of_a_published_file_fits_the_net_key_by_key(name, latent, c
     assert {key: tensor.shape for key, tensor in given.items()} == {
         key: tensor.shape for key, tensor in net.state_dict().items()
     }
+
+
+def test_modes_and_masks_of_a_unit_hold_for_a_clip():
+    of, net, positive, negative, pictures = stand_in()
+
+    def sampled(**changes: Any) -> torch.Tensor:
+        applied = real.tiller_apply(positive, negative, net, pictures, vae=PoolVAE(), **changes)
+        return real.sample(of, *applied, CLIP)
+
+    plain, default = real.sample(of, positive, negative, CLIP), sampled()
+    alone = real.tiller_apply(positive, [], net, pictures, vae=PoolVAE(), mode="unbalanced")[0]
+    expected = real.sample(of, alone, negative, CLIP)
+    assert real.difference(sampled(mode="unbalanced"), expected) <= 1e-5 * float(expected.abs().max())
+    assert real.difference(expected, default) > 1e-3
+    options = real.pack_nodes("control_options").TillerControlOptions
+
+    def masked(mask: torch.Tensor) -> torch.Tensor:
+        return sampled(options=options.execute(layers="", steps="", union_type="auto", mask=mask).args[0])
+
+    assert real.difference(masked(torch.ones(1, 64, 64)), default) == 0.0
+    assert real.difference(masked(torch.zeros(1, 64, 64)), plain) == 0.0
+    first = torch.zeros(4, 64, 64)
+    first[0] = 1.0
+    given = masked(first)
+    assert real.difference(given[1:], plain[1:]) == 0.0
+    assert real.difference(given[:1], plain[:1]) > 1e-4

@@ -15,7 +15,6 @@ from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 
 from ...identify import Identified
 from ...motion.network import PLAIN, Effect, Layers, MotionNetwork
-from ..window import is_noise_active
 from .frames import Clip, SparseSettings, key_positions, pictures_in
 from .network import CONFIG, SparseLayout, hint_blocks, host_name, is_motion, plain_name, read_layout
 
@@ -104,7 +103,8 @@ class SparseControl(ControlNet):
         chained: Any = self.previous_controlnet
         arguments = (x_noisy, t, cond, batched_number, transformer_options)
         previous = None if chained is None else chained.get_control(*arguments)
-        if self.timestep_range is not None and not is_noise_active(float(t[0]), *self.timestep_range):
+        window = self.timestep_range
+        if window is not None and bool(t[0] > window[0] or t[0] < window[1]):
             return previous
         clip = clip_of(x_noisy.shape[0] // batched_number, transformer_options)
         dtype = self.control_model.dtype if self.manual_cast_dtype is None else self.manual_cast_dtype
