@@ -267,11 +267,6 @@ class MotionNetwork(torch.nn.Module):
         if Place("mid_block", 0, 0) in found:
             self.mid_block = Level([found[Place("mid_block", 0, 0)]], layers)
 
-    @property
-    def frames(self) -> int:
-        """The most frames that all the modules have positions for."""
-        return min(sizes.frames for sizes in self.found.values())
-
     def module(self, place: Place) -> MotionModule:
         """The module at a place."""
         side: Any = self.get_submodule(place.side)

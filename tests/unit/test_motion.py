@@ -58,7 +58,7 @@ def test_strength_scales_what_is_added_and_scale_the_keys():
     x = hidden()
     with torch.no_grad():
         plain, half = ours(x, FRAMES), ours(x, FRAMES, Effect(strength=0.5))
-        assert torch.equal(ours(x, FRAMES, Effect(strength=0.0)), x)
+        assert ours(x, FRAMES, Effect(strength=0.0)) is x
         torch.testing.assert_close(half, (x + plain) / 2, rtol=1e-6, atol=1e-6)
         scaled = ours(x, FRAMES, Effect(scale=1.7))
         block = ours.temporal_transformer.transformer_blocks[0]
@@ -83,7 +83,10 @@ def test_half_precision_stays_close():
     x = hidden()
     with torch.no_grad():
         whole = ours(x, FRAMES)
-        half = ours.to(torch.bfloat16)(x.bfloat16(), FRAMES)
+        ours.to(torch.bfloat16)
+        for attention in ours.temporal_transformer.transformer_blocks[0].attention_blocks:
+            attention.pos_encoder.float()
+        half = ours(x.bfloat16(), FRAMES)
     assert half.dtype == torch.bfloat16
     assert (half - whole).abs().max() <= 0.05 * whole.abs().max()
 
@@ -117,7 +120,6 @@ def test_what_is_built_reads_back_the_same():
         shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
         assert places(shapes) == found
         assert list(places(shapes)) == list(found)
-        assert network.frames == 24
         assert [module.sizes for _, module in network] == list(found.values())
 
 
@@ -142,5 +144,5 @@ def test_the_listing_of_a_published_file_fits_the_network_key_by_key(name, count
     assert (found.role, found.kind) == ("other", "AnimateDiff motion module")
     network = MotionNetwork(places(shapes), Layers(device="meta"))
     assert len(network.found) == count
-    assert network.frames == 32
+    assert {sizes.frames for sizes in network.found.values()} == {32}
     assert {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()} == shapes
