@@ -6,9 +6,15 @@ from torch.nn.functional import interpolate
 
 def check_mask(mask: torch.Tensor) -> None:
     """Raises ValueError for something that is no mask (M,H,W) or (H,W) of finite values."""
-    if mask.ndim not in (2, 3) or mask.numel() == 0:
+    if mask.ndim not in (2, 3):
         raise ValueError(
             f"A control mask needs the shape (M,H,W), got {tuple(mask.shape)}. Connect a MASK output."
+        )
+    if mask.numel() == 0:
+        count, (height, width) = mask.shape[0] if mask.ndim == 3 else 1, mask.shape[-2:]
+        raise ValueError(
+            f"A control mask needs at least one mask of 1 x 1 pixel, got {count} of {width} x {height}. "
+            "Look at the node that made it."
         )
     if not bool(torch.isfinite(mask).all()):
         raise ValueError(

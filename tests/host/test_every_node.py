@@ -39,11 +39,15 @@ def images(server, name, probes, result):
     return [server.array(result, probe) for probe, kind in zip(probes, kinds, strict=True) if kind == "IMAGE"]
 
 
-def takes_picture(server, name):
+def takes_image(server, name):
     return any(
         kind in ("IMAGE", "POSE_KEYPOINT", "TILLER_CONTROL_UNIT", "COMFY_AUTOGROW_V3")
         for _, kind in sockets(server, name)
     )
+
+
+def takes_picture(server, name):
+    return takes_image(server, name) or any(kind == "MASK" for _, kind in sockets(server, name))
 
 
 def own_size(server, name):
@@ -144,7 +148,7 @@ def test_an_interrupt_upstream_leaves_the_next_run_clean(server, name):
     feeder.picture = [slow[0], feeder.picture[1]]
     node = feeder.node(name)
     feeder.probes(name, node)
-    if not takes_picture(server, name):
+    if not takes_image(server, name):
         feeder.graph.add("TestProbe", value=slow[0])
     stopped = server.run_and_interrupt(feeder.graph, slow)
     assert stopped.interrupted

@@ -51,7 +51,8 @@ def test_empty_and_whole_look_at_the_images_of_the_batch():
     ("options", "text"),
     [
         ({"mask": torch.zeros(1, 3, 4, 4)}, r"needs the shape \(M,H,W\), got \(1, 3, 4, 4\)"),
-        ({"mask": torch.zeros(1, 0, 4)}, r"needs the shape \(M,H,W\), got \(1, 0, 4\)"),
+        ({"mask": torch.zeros(1, 0, 4)}, "at least one mask of 1 x 1 pixel, got 1 of 4 x 0"),
+        ({"mask": torch.zeros(0, 5, 4)}, "at least one mask of 1 x 1 pixel, got 0 of 4 x 5"),
         ({"mask": torch.full((1, 4, 4), float("nan"))}, "needs finite values, got NaN"),
         ({"steps": Soft()}, "A soft curve is for layers, but it was given for steps"),
         ({"union_type": "lines"}, "need a union_type of auto, openpose, .* got 'lines'"),
