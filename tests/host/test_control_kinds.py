@@ -174,8 +174,10 @@ def test_a_clone_for_another_device_has_a_net_of_its_own():
     assert len(control.get_models()) == 2
 
 
-def test_the_type_set_on_a_union_net_is_kept():
-    of = real.family("sd15")
+@kept
+def union():
+    """A ControlNet-Union of six types for the SD1.5 stand-in, of random weights."""
+    real.host()
     import comfy.cldm.cldm
     import comfy.controlnet
     import comfy.model_management
@@ -196,13 +198,36 @@ def test_the_type_set_on_a_union_net_is_kept():
         **standins.SD15_UNET,
     )
     module.load_state_dict(tensors(module))
-    union = comfy.controlnet.ControlNet(module, load_device=comfy.model_management.get_torch_device())
-    run, image = Run(steps=2), real.picture(64, 64)
+    return comfy.controlnet.ControlNet(module, load_device=comfy.model_management.get_torch_device())
+
+
+def test_the_type_set_on_a_union_net_is_kept():
+    of, run, image = real.family("sd15"), Run(steps=2), real.picture(64, 64)
     results = []
     for number in (1, 3):
-        typed = union.copy()
+        typed = union().copy()
         typed.set_extra_arg("control_type", [number])
         _, core, ours = both(of, typed, image, run)
         assert real.difference(core, ours) == 0.0
         results.append(ours)
     assert real.difference(*results) > 1e-3
+
+
+def test_the_type_in_the_options_is_the_hosts_set_union_type():
+    of, run, image = real.family("sd15"), Run(steps=2), real.picture(64, 64)
+    from comfy.cldm.control_types import UNION_CONTROLNET_TYPES
+    from tiller.adapters.control.options import UNION_TYPES
+
+    assert UNION_TYPES == UNION_CONTROLNET_TYPES
+    typed = union().copy()
+    typed.set_extra_arg("control_type", [3])
+    kind = "canny/lineart/anime_lineart/mlsd"
+    _, core, _ = both(of, typed, image, run)
+    _, untyped, ours = both(of, union(), image, run, options=real.options(union_type=kind))
+    assert real.difference(core, untyped) > 1e-3
+    assert real.difference(core, ours) == 0.0
+    assert "control_type" not in union().extra_args
+    for name, text in (("tile", "this union net knows 6 types"), ("depth", "this control net is not one")):
+        net = union() if name == "tile" else of.control
+        with pytest.raises(ValueError, match=f"Apply Control got the union_type {name}.*{text}"):
+            both(of, net, image, run, options=real.options(union_type=name))

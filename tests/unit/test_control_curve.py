@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiller.adapters.control.curve import (
     EASES,
@@ -114,11 +114,13 @@ def check_text(text: str) -> None:
         assert wrong.expected in str(wrong)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_curve_or_an_error_inside_it(text):
     check_text(text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0159.:, -+esoftwbuihlda\n\t", max_size=30))
 def test_any_text_of_the_letters_of_curves_is_a_curve_or_an_error_inside_it(text):
     check_text(text)
@@ -139,11 +141,13 @@ CURVES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(CURVES)
 def test_the_text_form_is_read_back(curve):
     assert parse_curve(str(curve)) == curve
 
 
+@settings(deadline=None)
 @given(CURVES.filter(lambda curve: not isinstance(curve, Soft)), st.floats(0, 1))
 def test_factors_stay_between_those_that_were_given(curve: Curve, place):
     given_values = {
