@@ -188,3 +188,16 @@ def test_files_of_other_versions_are_refused():
         ValueError, match=r"1 of their weights .*proj_in\.bias.* 1 are not known \(mid_block\.new"
     ):
         load(whole, known)
+
+
+def test_modules_run_in_the_number_type_of_the_model():
+    """The host casts the weights for each call; the table of positions goes along."""
+    _, motion = stand_in()
+    place, module = next(iter(motion.network))
+    assert place == ("down_blocks", 0, 0)
+    x = torch.randn(6, 320, 4, 5, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        whole, half = module(x, 3), module(x.bfloat16(), 3)
+    assert half.dtype == torch.bfloat16
+    assert real.difference(half.float(), whole) <= 0.05 * float(whole.abs().max())
+    assert {weight.dtype for weight in motion.network.parameters()} == {torch.float32}
