@@ -15,6 +15,8 @@ PICTURES = {
     "canny": 2,
     "qr_code_art": 2,
     "every_hint": 1,
+    "depth": 2,
+    "pose": 2,
     "line_color_background": 2,
     "sdxl_union": 4,
 }
