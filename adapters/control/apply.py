@@ -41,7 +41,7 @@ class UnitControl(ControlBase):
         super().__init__()
         self.unit = unit
         self.inner = inner
-        self.identified = identify_net(inner)
+        self.identified = identify_net(unit.control_net)
         self.extra_hooks = inner.extra_hooks
         self.runner = runner_for(inner, _hints(unit))
         options = unit.options or ControlOptions()
