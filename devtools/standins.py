@@ -90,14 +90,14 @@ def _shapes(module: Any, prefix: str) -> Shapes:
     return {prefix + key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
 
 
-def _unet(prefix: str, config: dict[str, Any], output_depth: list[int]) -> Shapes:
+def _unet(prefix: str, config: dict[str, Any], output_depth: list[int], in_channels: int = 4) -> Shapes:
     import torch
     from comfy import ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     module = UNetModel(
         image_size=32,
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         model_channels=320,
         use_spatial_transformer=True,
@@ -174,8 +174,8 @@ UNET_PREFIX = "model.diffusion_model."
 OFFSET_ENDINGS = ("attn1.to_k.weight", "attn2.to_k.weight")
 
 
-def _sd15() -> Layout:
-    unet = _unet(UNET_PREFIX, SD15_UNET, [1, 1, 0, 0])
+def _sd15(in_channels: int = 4) -> Layout:
+    unet = _unet(UNET_PREFIX, SD15_UNET, [1, 1, 0, 0], in_channels)
     shapes = unet | _taesd("first_stage_model.", 4) | _clip_l("cond_stage_model.transformer.")
     return Layout(shapes, {"first_stage_model.vae_scale": 0.18215, "first_stage_model.vae_shift": 0.0})
 
@@ -305,6 +305,7 @@ class StandIn(NamedTuple):
 
 STANDINS: dict[str, StandIn] = {
     "tiller_standin_sd15": StandIn("checkpoints", _sd15),
+    "tiller_standin_ip2p_sd15": StandIn("checkpoints", lambda: _sd15(in_channels=8)),
     "tiller_standin_sdxl": StandIn("checkpoints", _sdxl),
     "tiller_standin_flux": StandIn("checkpoints", _flux_checkpoint),
     "tiller_standin_control_sd15": StandIn(

@@ -1,0 +1,1 @@
+"""Keeps the colours of a picture while the model samples it anew."""

@@ -1,0 +1,1 @@
+"""Editing by instruction: InstructPix2Pix checkpoints and their two guidances."""

@@ -1,0 +1,1 @@
+"""Pictures in place of the prompt for SDXL: Revision."""
