@@ -8,6 +8,7 @@ from . import (
     control_preset,
     fit,
     hint,
+    instruct_pix2pix,
     load_control,
     motion,
     offset,
@@ -15,9 +16,11 @@ from . import (
     qr,
     recolor,
     reference,
+    revision,
     segmentation,
     sparse_control,
     style,
+    tile_color_fix,
 )
 
 NODE_CLASS_MAPPINGS = {
@@ -31,6 +34,9 @@ NODE_CLASS_MAPPINGS = {
         segmentation.NODES,
         qr.NODES,
         control.NODES,
+        revision.NODES,
+        instruct_pix2pix.NODES,
+        tile_color_fix.NODES,
         recolor.NODES,
         control_options.NODES,
         load_control.NODES,

@@ -46,6 +46,11 @@ OWN_SOURCES: dict[tuple[str, str], Callable[["Feeder"], Any]] = {
     ("TillerSparseControl", "control_net"): lambda feeder: feeder.graph.add(
         "TillerLoadControl", control_name="tiller_standin_sparse_sd15.safetensors"
     )[0],
+    ("TillerInstructPix2Pix", "model"): lambda feeder: feeder.graph.add(
+        "CheckpointLoaderSimple", ckpt_name="tiller_standin_ip2p_sd15.safetensors"
+    )[0],
+    ("TillerRevision", "positive"): lambda feeder: feeder.sdxl_conditioning(),
+    ("TillerRevision", "negative"): lambda feeder: feeder.sdxl_conditioning(),
 }
 """Node and socket that want something else than the socket's type says."""
 LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX"})
@@ -64,10 +69,14 @@ class Feeder:
         self._count += 1
         return self._count
 
+    def sdxl_conditioning(self) -> Any:
+        """Random conditioning of SDXL's widths."""
+        return self.graph.add("TestConditioning", width=2048, pooled_width=1280, seed=self.count())[0]
+
     def node(self, name: str, **changes: Any) -> Node:
         """Add the node with its default widgets and something in every socket."""
         inputs = self.server.defaults(name)
-        if "weights" in inputs:
+        if {"weights", "resolution"} <= inputs.keys():
             inputs |= SMALL
         inputs |= FEW.get(name, {})
         for group in ("required", "optional"):

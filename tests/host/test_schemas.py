@@ -40,6 +40,7 @@ NAMES_ELSEWHERE = {
     "TillerInpaintHint": {"inpaint_global_harmonious", "InpaintPreprocessor"},
     "TillerInpaintLaMa": {"inpaint_only+lama", "INPAINT_InpaintWithModel"},
     "TillerInvert": {"invert (from white bg & black line)"},
+    "TillerInstructPix2Pix": {"InstructPixToPixConditioning"},
     "TillerLineArtAnime": {"AnimeLineArtPreprocessor", "lineart_anime"},
     "TillerLineArtAnimeDenoise": {"Manga2Anime_LineArt_Preprocessor", "lineart_anime_denoise"},
     "TillerLineArtCoarse": {"lineart_coarse"},
@@ -60,6 +61,7 @@ NAMES_ELSEWHERE = {
     "TillerRecolorLuminance": {"ImageLuminanceDetector", "recolor_luminance"},
     "TillerReference": {"reference_only", "reference_adain+attn", "ACN_ReferenceControlNet"},
     "TillerScribble": {"ScribblePreprocessor"},
+    "TillerRevision": {"revision_clipvision", "revision_ignore_prompt", "unCLIPConditioning"},
     "TillerScribbleHED": {"FakeScribblePreprocessor", "scribble_hed"},
     "TillerScribblePiDiNet": {"Scribble_PiDiNet_Preprocessor", "scribble_pidinet"},
     "TillerScribbleXDoG": {"Scribble_XDoG_Preprocessor", "scribble_xdog"},
@@ -71,6 +73,7 @@ NAMES_ELSEWHERE = {
     "TillerSparseControl": {"ACN_SparseCtrlIndexMethodNode", "ACN_SparseCtrlSpreadMethodNode"},
     "TillerThreshold": {"BinaryPreprocessor"},
     "TillerTileResample": {"TilePreprocessor", "tile_resample"},
+    "TillerTileColorFix": {"tile_colorfix", "tile_colorfix+sharp"},
     "TillerVerifyQR": {"comfy-qr-validate"},
 }
 """What the A1111 web UI and older packs call the same thing."""

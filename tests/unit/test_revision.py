@@ -65,7 +65,9 @@ def test_weights_are_one_for_all_or_one_each():
 
 
 def test_what_cannot_be_done_is_said():
-    with pytest.raises(ValueError, match=r"CLIP-ViT-bigG, 1280 wide, got shape \(1, 1024\)\. Load clip_vision_g"):
+    with pytest.raises(
+        ValueError, match=r"CLIP-ViT-bigG, 1280 wide, got shape \(1, 1024\)\. Load clip_vision_g"
+    ):
         pooled_vector([WeightedImage(torch.zeros(1, 1024), 1.0)], 0.0, 0)
     with pytest.raises(ValueError, match=r"1280 wide, got None"):
         pooled_vector([WeightedImage(None, 1.0)], 0.0, 0)  # type: ignore[arg-type]

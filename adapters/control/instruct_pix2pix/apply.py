@@ -11,6 +11,9 @@ from ....preprocessors.image import check_image
 
 Conditioning = list[list[Any]]
 
+LATENT_PIXEL = 8
+"""Pixels of the picture along the side of one of its latent."""
+
 
 class Instruction(NamedTuple):
     """What a sampler needs: the guider, its three conditionings, an empty latent of the size."""
@@ -49,6 +52,11 @@ def instruct(
     (arXiv:2211.09800), equation 3; ComfyUI: comfy_extras/nodes_ip2p.py, nodes_custom_sampler.py.
     """
     check_image(pixels, "InstructPix2Pix")
+    if min(pixels.shape[1:3]) < LATENT_PIXEL:
+        raise ValueError(
+            f"InstructPix2Pix needs a picture of at least 8 x 8 pixels, got {pixels.shape[2]} x "
+            f"{pixels.shape[1]} (width x height). Connect a larger one; the models were trained at 512."
+        )
     _check_model(model)
     with_picture, middle, latent = InstructPixToPixConditioning.execute(
         positive, negative, _rgb(pixels), vae
