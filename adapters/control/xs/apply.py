@@ -64,7 +64,7 @@ class Streams:
         """The host's patch behind each input block, before its values are stored for the decoder."""
         index, network = options["block"][1], self.network
         if index == 0:
-            self.control, self.stored = self._of_rows(self.x)[:, : network.channels], []
+            self.control = self._of_rows(self.x)[:, : network.channels]
         own = network.control_model.input_blocks[index](self.control, self.embedding, self.text)
         own = join(own, base.shape[-2:])
         if index == 0:
