@@ -144,6 +144,31 @@ def test_rows_that_are_not_steered_stay_to_the_bit(name):
     assert torch.equal(called(unet, control, images, 4, rows=torch.ones(4, dtype=torch.bool)), whole)
 
 
+def test_what_other_patches_hold_is_not_changed():
+    from tiller.adapters.control.call import Call, Steering
+
+    control, options = net("sd15", learned=True).copy(), {}
+    control.set_cond_hint(real.picture(64, 64).movedim(-1, 1))
+    x, times, text, _ = inputs(unet_of("sd15"))
+    rows = torch.tensor([True, False])
+    control.patch(Call(x, times, {}, 2, options), Steering(rows=rows))
+    given, values = torch.rand(2, 1280), torch.rand(2, 320, 8, 8)
+    kept = given.clone(), values.clone()
+
+    def model(*arguments):
+        embedded = options["patches"]["emb_patch"][0](given, 320, options)
+        changed = options["patches"]["input_block_patch"][0](values, {"block": ("input", 0)})
+        return embedded, changed
+
+    embedded, changed = options["wrappers"]["diffusion_model"]["tiller"][0](model, x, times, text)
+    assert torch.equal(given, kept[0])
+    assert torch.equal(values, kept[1])
+    assert torch.equal(embedded[1], given[1])
+    assert torch.equal(changed[1], values[1])
+    assert not torch.equal(embedded[0], given[0])
+    assert not torch.equal(changed[0], values[0])
+
+
 def test_a_batch_of_two_hints_is_two_of_one():
     unet, control, images = unet_of("sdxl"), net("sdxl"), real.picture(64, 64, batch=2)
     together = called(unet, control, images, 4)
