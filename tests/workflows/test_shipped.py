@@ -19,6 +19,8 @@ PICTURES = {
     "pose": 2,
     "line_color_background": 2,
     "sdxl_union": 4,
+    "reference": 1,
+    "shuffle_style": 2,
 }
 """How many pictures a run of each workflow makes."""
 WITHOUT_MODELS = {"every_hint"}
