@@ -167,3 +167,38 @@ def test_a_model_of_another_family_is_refused_by_name():
     core = real.core_apply(case.positive, case.negative, net_for("SDXL"), case.image)
     with pytest.raises(ValueError, match=r"is for SDXL or SVD, but the model is SD1\.5"):
         real.sample(case.of, *core, case.run)
+
+
+def test_a_run_that_was_stopped_leaves_nothing_for_the_next():
+    case, net = Case("SDXL"), net_for("SDXL")
+    ours = real.tiller_apply(case.positive, case.negative, net, case.image)
+    inner, before = ours[0][0][1]["control"].inner, real.sample(case.of, *ours, case.run)
+
+    def stop(*given):
+        raise InterruptedError
+
+    model = case.of.model.clone()
+    model.set_model_sampler_post_cfg_function(stop)
+    with pytest.raises(InterruptedError):
+        real.sample(case.of._replace(model=model), *ours, case.run)
+    assert inner._prepared is not None
+    inner.pre_run(case.of.model.model, lambda percent: 1.0 - percent)
+    assert (inner._prepared, inner._features) == (None, None)
+    assert real.difference(real.sample(case.of, *ours, case.run), before) == 0.0
+
+
+@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+def test_a_units_modes_and_options_act_as_with_other_nets(family):
+    case, net = Case(family), net_for(family)
+    full, plain = case.controlled(net), case.plain()
+    apart = real.core_apply(case.positive, [], net, case.image)[0]
+    positive_only = real.sample(case.of, apart, case.negative, case.run)
+    assert relative(case.controlled(net, mode="unbalanced"), positive_only) < 1e-5
+    assert relative(full, positive_only) > 1e-4
+    assert real.difference(case.controlled(net, mode="prompt"), full) == 0.0
+    for ones in ({"mask": torch.ones(1, 70, 50)}, {"layers": "1"}, {"steps": "1"}):
+        assert real.difference(case.controlled(net, options=real.options(**ones)), full) == 0.0
+    for zeros in ({"mask": torch.zeros(1, 64, 64)}, {"layers": "0"}, {"steps": "0"}):
+        assert real.difference(case.controlled(net, options=real.options(**zeros)), plain) == 0.0
+    with pytest.raises(ValueError, match="1"):
+        case.controlled(net, options=real.options(layers="1, 0.5"))

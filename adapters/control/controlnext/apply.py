@@ -45,6 +45,7 @@ class ControlNext(ModelPatchNet):
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         super().pre_run(model, percent_to_timestep_function)
+        self._forget()  # the host cleans up after a run, but not after one that was stopped
         check_family(self.identified, model)
         self.variant = VARIANTS[model_family(model) or self.identified.family]
         self._sampling = model.model_sampling
