@@ -57,6 +57,8 @@ class UnitControl(ControlBase):
         self._noise_at: Callable[[float], float] | None = None
         self._factor_seen = (math.nan, 1.0)
         self._region = None if self.mask is None else Region(self.mask)
+        if self.runner is not None:
+            self.runner.rest()
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         super().pre_run(model, percent_to_timestep_function)
@@ -211,8 +213,6 @@ class UnitControl(ControlBase):
     def cleanup(self) -> None:
         super().cleanup()
         self._forget_run()
-        if self.runner is not None:
-            self.runner.rest()
         self.inner.cleanup()
 
 

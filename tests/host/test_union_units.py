@@ -236,3 +236,23 @@ def test_a_hint_is_encoded_once_over_samplings(monkeypatch):
     assert all(kept.device.type == "cpu" for kept in control.runner._kept.values())
     assert control.inner.cond_hint is None
     assert control.copy().runner._kept == {}
+
+
+def test_strengths_are_in_the_fusion_alone_and_nothing_large_outlives_a_run(monkeypatch):
+    from tiller.adapters.control.ldm import apply, forward
+
+    of, net, positive, negative = prepared()
+    seen, encode = [], forward.encode_hint
+    monkeypatch.setattr(forward, "encode_hint", lambda *arguments: seen.append(1) or encode(*arguments))
+    monkeypatch.setattr(apply, "KEPT_BYTES", 0)
+    units = [unit(net, 3, strength=0.5), unit(net, 1, strength=0.5)]
+    ours = real.tiller_apply_units(positive, negative, units)
+    control = ours[0][0][1]["control"]
+    assert control.inner.strength == 1.0
+    for count in (2, 4):
+        real.sample(of, *ours, Run(steps=2))
+        assert len(seen) == count
+        assert control.runner._kept == {}
+    control.runner._kept["of a stopped run"] = torch.zeros(1)
+    control.pre_run(of.model.model, of.model.model.model_sampling.percent_to_sigma)
+    assert control.runner._kept == {}
