@@ -111,6 +111,24 @@ def test_key_pictures_of_a_clip_come_out_as_in_the_authors_pipeline(latent):
         assert real.difference(one, other) <= TIGHT * float(other.abs().max())
 
 
+def test_frames_with_and_without_a_picture_have_their_own_strength():
+    control = loaded(sparse.sparse_net())
+    generator = torch.Generator().manual_seed(1)
+    rows, text = torch.zeros(2 * FRAMES, 4, 8, 8), torch.randn(2 * FRAMES, 7, 48, generator=generator)
+
+    def residuals(**changes: Any) -> list[torch.Tensor]:
+        net = control.with_settings(settings(key_frames=(0, 1), **changes))
+        net.set_cond_hint(real.picture(64, 64, batch=2).movedim(-1, 1), vae=PoolVAE())
+        net.model_sampling_current = Steps()
+        with torch.no_grad():
+            given = net.get_control(rows, torch.ones(2 * FRAMES), {"c_crossattn": text}, 2, {})
+        return [*given["output"], *given["middle"]]
+
+    factors = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.25, 0.25] * 2).view(-1, 1, 1, 1)
+    for plain, given in zip(residuals(), residuals(key_strength=0.5, between_strength=0.25), strict=True):
+        assert torch.equal(given, plain * factors)
+
+
 def test_a_step_on_the_edge_of_the_window_is_in_it_as_the_host_has_it():
     """0.1 in the latent's float32 is a little more than the 0.1 of the window."""
     control = loaded(sparse.sparse_net())
