@@ -21,6 +21,9 @@ PICTURES = {
     "sdxl_union": 4,
     "reference": 1,
     "shuffle_style": 2,
+    "hidden_light": 2,
+    "ip2p_winter": 1,
+    "recolor": 2,
 }
 """How many pictures a run of each workflow makes."""
 WITHOUT_MODELS = {"every_hint"}
