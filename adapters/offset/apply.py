@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import comfy.utils
 import torch
+from comfy.model_management import cast_to_device
 
 from .offset import MODEL_PREFIX, Form, Placed, likeness, place, told_form, video_aliases
 
@@ -69,7 +70,8 @@ class _Bases:
     def weight(self, key: str) -> torch.Tensor:
         """The weight in float32 on the processor; a copy."""
         weight, convert = self._entries[key][0]
-        return convert(weight.detach().to("cpu", torch.float32, copy=True), inplace=True)
+        copied = cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
+        return convert(copied, inplace=True)
 
 
 def _aliases(model: Any) -> dict[str, str]:
