@@ -197,6 +197,8 @@ def test_a_list_over_steps_holds_each_factor_for_its_share():
     assert [curve.at(index / 6) for index in range(6)] == [1.0, 1.0, 0.5, 0.5, 0.0, 0.0]
     assert [curve.at(index / 3) for index in range(3)] == [1.0, 0.5, 0.0]
     assert curve.at(1.0) == 0.0
+    many = Listed(tuple(map(float, range(49))))  # 1 / 49 * 49 is a little less than 1
+    assert [many.at(index / 49) for index in range(49)] == list(many.values)
 
 
 def test_points_run_from_the_shallowest_layer_to_the_middle():
