@@ -31,7 +31,7 @@ def test_units_of_both_kinds_in_order_and_no_problem():
     assert count == 0
     assert text.startswith("No problem found: 3 units for SD1.5. Unit 1 (ControlNet")
     assert "192 x 128 pixels, strength 0.5, 0 to 1; Unit 2" in text
-    assert "strength 0.75, 0 to 0.8; Unit 3 (Reference" in text
+    assert "strength 0.75, 0 to 0.8; Unit 3 (Reference), 192 x 128 pixels" in text
 
 
 def test_nothing_is_stopped_and_every_finding_is_a_line():

@@ -44,7 +44,7 @@ class SeenUnit:
     def name(self) -> str:
         """ "Unit 2 (ControlNet, canny.safetensors)" """
         file = self.identified.file if self.identified is not None else ""
-        return f"Unit {self.number} ({', '.join(filter(None, (self.kind, file)))})"
+        return f"Unit {self.number} ({', '.join(dict.fromkeys(filter(None, (self.kind, file))))})"
 
 
 @dataclass(frozen=True, eq=False)
