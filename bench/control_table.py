@@ -94,8 +94,8 @@ def main(arguments: list[str]) -> int:
         with torch.inference_mode():
             found.append(measured(row))
         print(f"{line(found[-1])}  {time.perf_counter() - start:.1f} s", flush=True)
-    if given.write:
-        write(found, known)
+        if given.write:
+            write(found, known)
     return 0
 
 
