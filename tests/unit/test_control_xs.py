@@ -8,6 +8,7 @@ import torch
 from tiller.adapters.control.xs.blocks import SpatialTransformer, divisor, join, torch_attention
 from tiller.adapters.control.xs.network import build
 from tiller.adapters.identify import identify
+from torch.nn import GroupNorm
 
 SHAPES = Path(__file__).parent.parent / "shapes"
 FILES = {
@@ -43,6 +44,9 @@ def test_the_published_files_are_known_and_built_whole(name):
     }
     assert cut == heads
     assert {transformer.norm.eps for transformer in transformers} == {epsilon}
+    groups = {norm.num_channels: norm.num_groups for norm in network.modules() if isinstance(norm, GroupNorm)}
+    assert groups == {width: next(n for n in range(32, 0, -1) if width % n == 0) for width in groups}
+    assert {4: 4, 8: 8, 16: 16, 64: 32, 128: 32, 256: 32}.items() >= {(w, groups[w]) for w in heads}
     assert (network.channels, network.base_width) == (4, 320)
 
 
