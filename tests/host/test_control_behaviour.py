@@ -5,10 +5,12 @@ As in test_behaviour.py, the thresholds lie well between what the model does and
 
 import cv2
 import numpy as np
-from tiller.tests.host.test_behaviour import LINES, SEEDS, STEPS, Studio
+import pytest
+from tiller.tests.host.test_behaviour import LINES, SEEDS, STEPS, Studio, wanted_lines
 
 from default_model import evaluate, scenes
 
+MODES = ("prompt", "balanced", "control", "unbalanced")
 SIDE = 256
 
 
@@ -49,6 +51,11 @@ class Controls(Studio):
         self.saved[name] = self.graph.add("TestProbe", value=decoded[0])
 
 
+@pytest.fixture(scope="module")
+def drawn():
+    return {seed: scenes.draw(seed, scenes.draw_object) for seed in SEEDS}
+
+
 def rings() -> np.ndarray:
     """Two circles, one in each half of the picture, as thin white lines."""
     picture = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -79,3 +86,26 @@ def test_a_mask_confines_the_lines_to_its_part(server):
     assert change["masked"][:, :80].mean() > 12
     assert change["masked"][:, 160:].mean() < 8
     assert change["masked"][:, 160:].mean() < 0.5 * change["whole"][:, 160:].mean()
+
+
+def test_the_modes_follow_the_lines_in_the_order_of_their_names(server, drawn):
+    """At CFG 3, in the mean of the scenes; balanced and control may change places in a single scene.
+
+    Measured agreement: prompt .71, balanced .83, control .94, unbalanced .97; without control .16.
+    """
+    agreement = {mode: [] for mode in MODES}
+    for seed, scene in drawn.items():
+        studio = Controls(server)
+        hint = studio.hint(f"modes{seed}", scene.picture, LINES)
+        for mode in MODES:
+            studio.steered(mode, seed, hint, mode=mode)
+        for mode, picture in studio.run().items():
+            agreement[mode].append(evaluate.edge_agreement(picture, wanted_lines(scene)))
+    prompt, balanced, control, unbalanced = (np.array(agreement[mode]) for mode in MODES)
+    assert prompt.mean() + 0.05 < balanced.mean()
+    assert balanced.mean() + 0.05 < control.mean()
+    assert unbalanced.mean() > balanced.mean() + 0.08
+    assert (prompt < balanced).all()
+    assert (prompt < control).all()
+    assert (balanced < unbalanced).sum() >= 2
+    assert prompt.mean() > 0.5
