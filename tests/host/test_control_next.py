@@ -202,3 +202,18 @@ def test_a_units_modes_and_options_act_as_with_other_nets(family):
         assert real.difference(case.controlled(net, options=real.options(**zeros)), plain) == 0.0
     with pytest.raises(ValueError, match="1"):
         case.controlled(net, options=real.options(layers="1, 0.5"))
+
+
+def test_rows_at_steps_of_their_own_get_the_features_of_their_steps():
+    case, net = Case("SDXL"), net_for("SDXL")
+    from tiller.adapters.control.call import Call
+
+    net.set_cond_hint(case.image.movedim(-1, 1))
+    net.pre_run(case.of.model.model, lambda percent: 1.0 - percent)
+    times = torch.tensor([9.0, 0.5])
+    call = Call(torch.zeros(2, 4, 8, 8), times, {}, 2, {})
+    both = net._features_of(call)
+    for row, time in enumerate(times):
+        alone = net._features_of(call._replace(t=time.repeat(2)))
+        assert relative(both[row : row + 1], alone) < 1e-5
+    assert relative(both[:1], both[1:]) > 1e-3
