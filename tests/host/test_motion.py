@@ -182,6 +182,8 @@ def test_files_of_other_versions_are_refused():
     whole = sparse.published(sparse.motion_unet())
     whole = {f"module.{key}": tensor for key, tensor in whole.items() if ".motion_modules." in key}
     load(whole, known)
+    with pytest.raises(ValueError, match=r"0 of their weights .* and 1 are not known \(up_blocks\.9\.new\)"):
+        load({**whole, "module.up_blocks.9.new": torch.ones(1)}, known)
     whole.pop("module.mid_block.motion_modules.0.temporal_transformer.proj_in.bias")
     whole["module.mid_block.new"] = torch.ones(1)
     with pytest.raises(
