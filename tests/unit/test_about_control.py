@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiller.adapters.control.load.about import APPLICATION, UNION_TYPES, About, describe
+from tiller.adapters.control.load.about import APPLICATION, About, describe
 from tiller.adapters.control.load.pooling import Pooling
 from tiller.adapters.identify import SIGNATURES, Identified, identify
 from tiller.tests.unit.annotators import SHAPES
@@ -70,7 +70,6 @@ def test_the_text_names_the_types_of_a_union_net():
     assert "7 repaint, 8 unnamed" in describe(
         About(Identified("control", "ControlNet-Union (LDM layout)", "SDXL", control_types=9), OFF)
     )
-    assert len(UNION_TYPES) == 8
 
 
 def test_the_text_names_what_else_is_needed():

@@ -4,22 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...identify import Identified
+from ..options import UNION_TYPES
 from .pooling import Pooling
-
-UNION_TYPES = (
-    "openpose",
-    "depth",
-    "hed/pidi/scribble/ted",
-    "canny/lineart/anime_lineart/mlsd",
-    "normal",
-    "segment",
-    "tile",
-    "repaint",
-)
-"""The hint types of ControlNet-Union by number; a file of six types ends before tile.
-
-Source: xinsir6/ControlNetPlus: README.md; the names of ComfyUI: comfy/cldm/control_types.py.
-"""
 
 FEATURES = "features of the hint, computed once and added in the model's encoder"
 APPLICATION = {
@@ -58,10 +44,8 @@ def _lines(about: About) -> Sequence[str]:
         f"VAE: {'needed, the hint is read through it' if found.needs_vae else 'not needed'}",
     ]
     if found.control_types:
-        names = ", ".join(
-            f"{number} {UNION_TYPES[number] if number < len(UNION_TYPES) else 'unnamed'}"
-            for number in range(found.control_types)
-        )
+        known = dict(enumerate(UNION_TYPES))
+        names = ", ".join(f"{number} {known.get(number, 'unnamed')}" for number in range(found.control_types))
         lines.append(f"Union: {found.control_types} hint types ({names}); set the type of the hint")
     if about.modes:
         lines.append(f"Union: {about.modes} hint types, numbered as on the file's page; the type must be set")
