@@ -369,19 +369,12 @@ OTHER_SIGNATURES: tuple[Signature, ...] = (
     ),
     Signature(
         "other",
-        "InstantID's image adapter",
-        "SDXL",
-        _one("image_proj.latents", "ip_adapter.1.to_k_ip.weight"),
-        parts=(("image_proj.norm_out.",), ("ip_adapter.139.to_k_ip.",)),
-        use="InstantID's control net is the other file of that page; this one is an image prompt adapter.",
-    ),
-    Signature(
-        "other",
         "IP-Adapter",
         "image prompt",
         (),
         parts=((".to_k_ip.weight",),),
-        use="Put it into models/ipadapter: it is an image prompt adapter, not a control net.",
+        use="It is an image prompt adapter (models/ipadapter), not a control net. If it is InstantID's: the "
+        "control net is the other file of its page.",
     ),
     Signature(
         "other",

@@ -161,7 +161,7 @@ OTHERS = [
             "ip_adapter.1.to_k_ip.weight": (640, 2048),
             "ip_adapter.139.to_k_ip.weight": (1280, 2048),
         },
-        "InstantID's image adapter",
+        "IP-Adapter",
         "the other file",
     ),
     (

@@ -53,7 +53,7 @@ def test_a_configuration_that_does_not_speak_of_it_is_passed_over(tmp_path):
 
 
 def test_the_checksum_is_of_three_pieces(tmp_path):
-    content = bytes(range(256)) * (PIECE // 64)
+    content = b"".join(bytes([number]) * (PIECE // 2) for number in range(8))
     path = file(tmp_path, content=content)
     size = len(content)
     pieces = content[PIECE : 2 * PIECE] + content[size // 2 : size // 2 + PIECE] + content[-PIECE:]
