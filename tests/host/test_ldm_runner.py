@@ -87,6 +87,17 @@ def test_its_residuals_are_the_hosts(name, size, rows, chunks, images):
 
 
 @FAMILIES
+def test_calls_of_other_rows_in_one_run_get_the_images_that_the_host_gives_them(name):
+    image = real.picture(64, 64, batch=2)
+    of, net = ready(name, image)
+    runner = runner_of(net)
+    for rows, chunks in ((1, 1), (2, 2), (2, 1), (4, 2)):
+        call = call_of(of, rows, chunks)
+        _, theirs = ready(name, image)
+        assert gap(runner(call), theirs.get_control(*call)) == 0.0
+
+
+@FAMILIES
 def test_pooling_own_text_and_window_are_the_hosts(name):
     image = real.picture(64, 64)
     (of, theirs), (_, net) = ready(name, image, 0.5, (0.2, 0.8)), ready(name, image, 0.5, (0.2, 0.8))
