@@ -21,7 +21,7 @@ def test_patches_are_added_behind_the_others_and_shared_containers_stay():
     assert shared == {"attn1_patch": ["theirs"]}
     fresh = {}
     add_patch(fresh, "attn1_patch", "ours")
-    assert fresh == {"patches": {"attn1_patch": ["ours"]}}
+    assert fresh["patches"] == {"attn1_patch": ["ours"]}
 
 
 def test_wrappers_are_added_behind_the_others_and_shared_containers_stay():
