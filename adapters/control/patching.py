@@ -7,7 +7,7 @@ never extended, since other calls may share them.
 Source: ComfyUI: comfy/samplers.py (_calc_cond_batch), comfy/patcher_extension.py (get_all_wrappers).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 DIFFUSION_MODEL = "diffusion_model"
@@ -23,9 +23,14 @@ def plain_patches(options: dict[str, Any]) -> dict[str, Any]:
 
 def add_patch(options: dict[str, Any], name: str, patch: Any) -> None:
     """Puts a patch of the host's kind `name` (such as "attn1_patch") behind those that are there."""
+    order_patches(options, name, [*options.get("patches", {}).get(name, ()), patch])
+
+
+def order_patches(options: dict[str, Any], name: str, ordered: Sequence[Any]) -> None:
+    """Puts patches of the host's kind `name` in the place of those that are there, in this order."""
     patches = options.get("patches", {})
     options.setdefault(PLAIN, patches)
-    options["patches"] = {**patches, name: [*patches.get(name, ()), patch]}
+    options["patches"] = {**patches, name: list(ordered)}
 
 
 def add_wrapper(options: dict[str, Any], wrapper: Callable[..., Any], key: str = "tiller") -> None:

@@ -5,6 +5,7 @@ import torch
 from tiller.tests.host import inprocess as real
 from tiller.tests.host import lllite_files, xs_files
 from tiller.tests.host.inprocess import Run
+from tiller.tests.host.test_reference import referenced
 
 FILES = {"ControlNet-LLLite": lllite_files, "ControlNet-XS": xs_files}
 KINDS = pytest.mark.parametrize("kind", FILES)
@@ -113,3 +114,22 @@ def test_a_run_that_was_stopped_leaves_nothing_for_the_next(kind):
     assert getattr(inner, kept) in ({}, None)
     assert real.difference(real.sample(of, *ours, RUN), before) == 0.0
     assert of.model.model_options["transformer_options"] == {}
+
+
+@KINDS
+@pytest.mark.parametrize("mode", ["balanced", "control"])
+def test_a_reference_beside_it_is_looked_at_without_it(kind, mode):
+    of, positive, negative, net, image = prepared(kind)
+    results, passes = [], []
+    watched = next(iter(net.networks[0].children()))
+    watched.register_forward_hook(lambda *_: passes.append(1))
+    for first in (True, False):
+        pair = referenced(positive, negative, image, mode=mode) if first else (positive, negative)
+        pair = real.tiller_apply(*pair, net, image)
+        pair = pair if first else referenced(*pair, image, mode=mode)
+        results.append(real.sample(of, *pair, RUN))
+    assert real.difference(*results) == 0.0
+    if kind == "ControlNet-LLLite":
+        assert len(passes) == 2 * RUN.steps
+    alone = real.sample(of, *real.tiller_apply(positive, negative, net, image), RUN)
+    assert relative(alone, results[0]) > 1e-3

@@ -12,6 +12,7 @@ from ...identify import Identified
 from .._host import check_family
 from ..call import Call, Steering
 from ..patches.apply import ModelPatchNet
+from ..patching import order_patches
 from .network import SHOWN, Grid, LLLite, build
 
 ATTENTIONS = ("attn1", "attn2")
@@ -149,14 +150,12 @@ class LLLiteNet(ModelPatchNet):
         return self._conditions[name, grid]
 
     def patch(self, call: Call, steering: Steering) -> None:
-        patches = call.options.get("patches", {})
         for attention in ATTENTIONS:
             kind = f"{attention}_patch"
-            there = patches.get(kind, ())
+            there = call.options.get("patches", {}).get(kind, ())
             own = [patch for patch in there if isinstance(patch, _Patch)]
             others = [patch for patch in there if not isinstance(patch, _Patch)]
-            patches = {**patches, kind: [*own, _Patch(self, attention, call, steering), *others]}
-        call.options["patches"] = patches
+            order_patches(call.options, kind, [*own, _Patch(self, attention, call, steering), *others])
 
     def copy(self) -> LLLiteNet:
         clone = cast(LLLiteNet, super().copy())
