@@ -1,24 +1,13 @@
-"""What one pass of a Union net and a hint encoded once save: `python3 bench/_control_speed_union.py`.
-
-Random weights at a small depth and full width, one thread, float32: one call of the net. All variants take
-turns; each number is the median processor time, each ratio is of two numbers of the same run.
-"""
+"""What one pass of a Union net and a hint encoded once save: one call of a net of small depth."""
 
 from __future__ import annotations
 
-import os
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import torch
-from _control_rows import host
 from _control_rows_union import nets
 
-ROUNDS, SIDE = 5, 32
 TYPES = (3, 1, 0)
 
 
@@ -72,31 +61,12 @@ def variants(real: Any, side: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def seconds(side: int = SIDE) -> dict[str, float]:
-    """Name -> median processor seconds of a step, after a round that is not counted."""
-    runs = variants(host(), side)
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    with torch.inference_mode():
-        for number in range(ROUNDS + 1):
-            for name, run in runs.items():
-                start = time.process_time()
-                run()
-                if number:
-                    found[name].append(time.process_time() - start)
-    return {name: statistics.median(values) for name, values in found.items()}
-
-
-def main() -> int:
-    """Measure and print the table."""
-    torch.set_num_threads(1)
-    found = seconds()
-    print("| what | ours s | other s | ratio | goal |\n|---|---|---|---|---|")
+def table(side: int, seconds: dict[str, float]) -> list[str]:
+    """The lines of the table."""
+    lines = [f"ControlNet-Union (SDXL shaped), latent {side} x {side}, one call of the net with two rows"]
+    lines += ["", "| what | ours s | other s | ratio | goal |", "|---|---|---|---|---|"]
     for ratio in RATIOS:
-        ours, other = found[ratio.ours], found[ratio.other]
-        cells = (ratio.what, f"{ours:.3f}", f"{other:.3f}", f"{ours / other:.2f}", f"{ratio.goal:.2f}")
-        print(f"| {' | '.join(cells)} |")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        ours, other = seconds[ratio.ours], seconds[ratio.other]
+        cells = (ratio.what, f"{ours:.2f}", f"{other:.2f}", f"{ours / other:.2f}", f"{ratio.goal:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]

@@ -1,8 +1,9 @@
-"""What control costs, ours beside the host's own nodes: `python3 dev.py bench control [-- --size 64]`.
+"""What control costs, ours beside the host's own nodes: `python3 dev.py bench control`.
 
-Stand-in models with random weights (SD1.5, SDXL) through the host's sampler, one thread. All variants take
-turns, three rounds; each number is the median processor time of a sampling, and the cost of a control is its
-sampling's time less that of the sampling without control.
+Stand-in models with random weights (SD1.5, SDXL) through the host's sampler, and a Union net by itself, one
+thread; `-- --size 32` takes another latent than 64 x 64. All variants take turns, three rounds; each number is
+the median processor time, and the cost of a control is its sampling's time less that of the sampling without
+control. `-- --write` keeps the tables in bench/control.md.
 """
 
 from __future__ import annotations
@@ -12,14 +13,22 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import _control_speed_union as union
 import torch
 from _control_rows import host
 
 ROUNDS, STEPS = 3, 3
+FAMILIES = ["sd15", "sdxl", "union"]
+PAGE = Path(__file__).with_name("control.md")
+HEAD = (
+    "# What control costs\n\nOne thread, float32, random weights, ours beside ComfyUI's own nodes in one "
+    "run. Made by `python3 dev.py bench control -- --write`."
+)
 GOAL = 0.6
 """Of balanced's control cost: the goal of the modes that spare the negative."""
 
@@ -82,16 +91,25 @@ def variants(real: Any, of: Any, size: int) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def times(sample: Callable[[Any, Any], object], of: dict[str, tuple[Any, Any]]) -> dict[str, float]:
+def times(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
     """Name -> median processor seconds; the variants take turns, after a round that is not counted."""
-    found: dict[str, list[float]] = {name: [] for name in of}
+    found: dict[str, list[float]] = {name: [] for name in runs}
     for round_number in range(ROUNDS + 1):
-        for name, pair in of.items():
+        for name, run in runs.items():
             start = time.process_time()
-            sample(*pair)
+            run()
             if round_number:
                 found[name].append(time.process_time() - start)
     return {name: statistics.median(values) for name, values in found.items()}
+
+
+def samplings(real: Any, name: str, size: int) -> dict[str, Callable[[], object]]:
+    """Name -> a whole sampling of that variant."""
+    of, run = real.family(name), real.Run(size=(size, size), steps=STEPS)
+    return {
+        variant: lambda pair=pair: real.sample(of, *pair, run)
+        for variant, pair in variants(real, of, size).items()
+    }
 
 
 def table(name: str, size: int, seconds: dict[str, float]) -> list[str]:
@@ -109,18 +127,24 @@ def table(name: str, size: int, seconds: dict[str, float]) -> list[str]:
 
 
 def main() -> int:
-    """Measure both families and print their tables."""
+    """Measure, print and, when asked, keep the tables."""
     reader = argparse.ArgumentParser()
     reader.add_argument("--size", type=int, default=64, help="side of the latent")
-    reader.add_argument("--family", choices=["sd15", "sdxl"], nargs="*", default=["sd15", "sdxl"])
+    reader.add_argument("--family", choices=FAMILIES, nargs="*", default=FAMILIES)
+    reader.add_argument("--write", action="store_true", help="keep the tables in bench/control.md")
     given = reader.parse_args()
     torch.set_num_threads(1)
-    real = host()
+    real, lines = host(), [HEAD, ""]
     for name in given.family:
-        of = real.family(name)
-        run = real.Run(size=(given.size, given.size), steps=STEPS)
-        found = times(lambda p, n, of=of, run=run: real.sample(of, p, n, run), variants(real, of, given.size))
-        print("\n".join(table(name, given.size, found)), flush=True)
+        if name == "union":
+            with torch.inference_mode():
+                lines += union.table(given.size, times(union.variants(real, given.size)))
+        else:
+            lines += table(name, given.size, times(samplings(real, name, given.size)))
+        print(f"{name}: done", flush=True)
+    print("\n".join(lines))
+    if given.write:
+        PAGE.write_text("\n".join(lines), encoding="utf-8")
     return 0
 
 
