@@ -1,7 +1,7 @@
 """What control costs, ours beside the host's own nodes: `python3 dev.py bench control`.
 
 Stand-in models with random weights (SD1.5, SDXL) through the host's sampler, and a Union net by itself, one
-thread; `-- --size 32` takes another latent than 64 x 64. All variants take turns, three rounds; each number is
+thread; `-- --size 32` takes another latent than 64 x 64. All variants take turns, three rounds; a number is
 the median processor time, and the cost of a control is its sampling's time less that of the sampling without
 control. `-- --write` keeps the tables in bench/control.md.
 """
