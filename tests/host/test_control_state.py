@@ -140,7 +140,7 @@ def test_a_run_that_was_stopped_is_forgotten_when_the_next_begins():
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         real.sample(stop_at(of, 2), *ours, RUN)
     assert control._sigmas_seen is not None
-    assert control._fitted != {}
+    assert control._region._fitted != {}
     control.pre_run(of.model.model, of.model.model.model_sampling.percent_to_sigma)
     assert control._sigmas_seen is None
     assert control._fitted == control._region._fitted == {}
