@@ -44,6 +44,9 @@ TILLER_KINDS = frozenset(
 """Control nets that Load Control loads and the host does not."""
 
 CONTEXT_ENDINGS = ("attn2.to_k.weight", "attn2.to_k.down")
+UNION_EMBEDDING = "control_add_embedding"
+"""Of a Union net's types; its layers end in the names of those for the pooled vector."""
+
 ADM_ENDINGS = ("label_emb.0.0.weight", "add_embedding.linear_1.weight", "label_emb.0.0.down")
 
 
@@ -462,7 +465,7 @@ def _nearest(shapes: Shapes) -> tuple[Signature, list[str]]:
 
 def _width(shapes: Shapes, endings: tuple[str, ...]) -> int | None:
     for key in sorted(shapes):
-        if key.endswith(endings) and len(shapes[key]) >= 2:
+        if key.endswith(endings) and UNION_EMBEDDING not in key and len(shapes[key]) >= 2:
             return shapes[key][1]
     return None
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-VERSION = "2"
+VERSION = "3"
 """Rises when a layout below changes, so that an older file of the same name is written anew."""
 
 BLOCK = 4_194_301
@@ -279,7 +279,11 @@ def _union() -> Layout:
     from comfy.utils import unet_to_diffusers
 
     unet = {**SDXL_UNION, "transformer_depth_output": [0] * 9}
-    names = {host: theirs for theirs, host in unet_to_diffusers(unet).items()}
+    names = {
+        host: theirs
+        for theirs, host in unet_to_diffusers(unet).items()
+        if not theirs.startswith("class_embedding.")  # another name of the same layers, in no order
+    }
     hints, shapes = _hint_names(), {}
     config = {**SDXL_UNION, "union_controlnet_num_control_type": PROMAX_TYPES}
     for key, shape in _unet_control("", config).items():

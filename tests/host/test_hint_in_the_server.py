@@ -32,6 +32,7 @@ KINDS = {
     "normal_bae": "TillerNormalBae",
     "normal_midas": "TillerNormalMiDaS",
     "inpaint_lama": "TillerInpaintLaMa",
+    "inpaint": "TillerInpaintHint",
     "segment_anything": "TillerSegmentAnything",
     "invert": "TillerInvert",
     "shuffle": "TillerShuffle",

@@ -412,3 +412,16 @@ def test_a_file_of_another_format_is_refused(tmp_path, content):
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_shapes(tmp_path / "nothing.safetensors")
+
+
+def test_the_table_of_union_types_is_not_taken_for_the_pooled_vector():
+    shapes = {
+        "controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
+        "control_add_embedding.linear_1.bias": (1280,),
+        "control_add_embedding.linear_1.weight": (1280, 2048),
+        "task_embedding": (8, 320),
+    }
+    with pytest.raises(UnknownWeightsError, match="got no cross-attention at all"):
+        identify(shapes)
+    found = identify({**shapes, "module.add_embedding.linear_1.weight": (1280, 2816)})
+    assert (found.family, found.control_types) == ("SDXL", 8)
