@@ -125,6 +125,7 @@ class ComfyPage:
         group.click()
         card = self.page.get_by_test_id(f"template-workflow-{workflow.stem}")
         card.wait_for(timeout=20_000)
+        card.scroll_into_view_if_needed()  # the dialog loads a thumbnail when its card comes into sight
         return card
 
     def nodes(self) -> dict[str, dict[str, Any]]:
