@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 from tiller.tests.browser.page import PACK, STAND_INS, ComfyPage, Face
 
-from devtools import models, quickstart
+from devtools import annotator_standins, models, quickstart
 from devtools.environment import ROOT, Environment, Places
 from devtools.links import link_file
 from devtools.messages import NO_CHROMIUM
@@ -58,7 +58,8 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The real server with the pack alone, the stand-ins under their own names, and the photographs.
 
-    The real model files are missing, as they are for a user who opens a workflow for the first time.
+    The real models are missing, as they are for a user who opens a workflow for the first time; the
+    annotators' files are there.
     """
     host = os.environ.get("COMFYUI_PATH")
     if not host:
@@ -75,7 +76,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         source = next(path for path in folder.rglob(name))
         link_file(source, base / "models" / source.parent.name / name)
     quickstart.copy_photos(environment, base / "input")
-    with Server(environment, base, base / "server.log") as running:
+    annotators = annotator_standins.ensure(folder)
+    options = models.extra_paths({annotators.name: [annotators]}, base / "annotator_folders.yaml")
+    with Server(environment, base, base / "server.log", options=options) as running:
         yield running
 
 

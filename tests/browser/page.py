@@ -29,8 +29,10 @@ everything for good; without an animation the front end takes it away at once.""
 STAND_INS = {
     "ckpt_name": "tiller_standin_sd15.safetensors",
     "control_net_name": "tiller_standin_control_sd15.safetensors",
+    "control_name": "tiller_standin_control_sd15.safetensors",
 }
-SMALL = {"hints": "canny, hed", "steps": 2, "batch_size": 1}
+SMALL = {"hints": "canny, hed", "steps": 2, "batch_size": 1, "union_type": "auto"}
+"""`union_type`: the small control net is no Union net."""
 LATENTS = frozenset({"EmptyLatentImage", "EmptySD3LatentImage"})
 SIDE = 64
 PICTURES = frozenset({"SaveImage", "PreviewImage"})
