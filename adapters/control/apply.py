@@ -21,7 +21,13 @@ from .region import Region
 from .residuals import add_residuals, mask_residuals, pad_rows, scale_layers
 from .together import UnionPass, join_units, joining_lines, union_type
 from .unit import ControlUnit
-from .window import active_steps, is_noise_active, is_step_active, percent_of_noise, step_index
+from .window import (
+    active_steps,
+    is_outside,
+    is_step_active,
+    percent_of_noise,
+    step_index,
+)
 
 logger = logging.getLogger("tiller")
 
@@ -133,8 +139,8 @@ class UnitControl(ControlBase):
         if unit.window == "steps":
             active = len(active_steps(total, unit.start_percent, unit.end_percent))
         else:
-            start, end = self.inner.timestep_range or (float("inf"), 0.0)
-            active = sum(is_noise_active(sigma, start, end) for sigma in self._sigmas[:-1])
+            levels = seen[:-1].cpu().split(1)
+            active = sum(not is_outside(level, self.inner.timestep_range) for level in levels)
         if active == 0:
             logger.warning(
                 "A control unit acts in none of the %d steps of this sampler: its window %.3f to %.3f, "
@@ -148,8 +154,7 @@ class UnitControl(ControlBase):
     def _step_factor(self, t: torch.Tensor) -> float:
         """The factor of the step that this call belongs to: 0 outside the window."""
         if self.unit.window == "noise":
-            window = self.inner.timestep_range
-            if window is not None and bool(t[0] > window[0] or t[0] < window[1]):
+            if is_outside(t, self.inner.timestep_range):
                 return 0.0
         elif self._sigmas_seen is None:
             raise ValueError(

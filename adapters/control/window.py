@@ -8,6 +8,8 @@ always the middle three fifths of them.
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
 SAME_NOISE = 1e-4
 """Relative difference under which two noise levels are one: far below the gap of neighbouring steps,
 far above the rounding of samplers that recompute a level through logarithms."""
@@ -51,9 +53,14 @@ def is_step_active(index: int, total: int, start: float, end: float) -> bool:
     return start - SAME_SHARE <= share <= end + SAME_SHARE
 
 
-def is_noise_active(sigma: float, start_sigma: float, end_sigma: float) -> bool:
-    """Whether a noise level lies between those of start and end, both inclusive: the host's own test."""
-    return end_sigma <= sigma <= start_sigma
+def is_outside(t: Tensor, window: Sequence[float] | None) -> bool:
+    """Whether the noise levels `t` (rows,) of a call lie outside those of start and end; None: never.
+
+    Compared in the precision of `t`, as the host's own nets do: a step at the very edge is inside for both.
+
+    Source: ComfyUI: comfy/controlnet.py (ControlNet.get_control).
+    """
+    return window is not None and bool(t[0] > window[0] or t[0] < window[1])
 
 
 def active_steps(total: int, start: float, end: float) -> list[int]:

@@ -3,9 +3,10 @@
 import math
 
 import pytest
+import torch
 from tiller.adapters.control.window import (
     active_steps,
-    is_noise_active,
+    is_outside,
     is_step_active,
     percent_of_noise,
     step_index,
@@ -78,7 +79,18 @@ def test_the_whole_window_is_every_step_and_a_narrow_one_may_be_none():
 
 
 def test_noise_between_the_ends_is_inside_both_ends_included():
-    assert [is_noise_active(sigma, 8.0, 2.0) for sigma in FALLING] == [False, True, True, True, False, False]
+    inside = [not is_outside(torch.tensor([sigma]), (8.0, 2.0)) for sigma in FALLING]
+    assert inside == [False, True, True, True, False, False]
+    assert not is_outside(torch.tensor([14.6]), None)
+
+
+def test_a_step_at_the_very_edge_is_inside_in_the_precision_of_the_call():
+    for edge in (0.1, 0.7, 14.6):
+        level = torch.tensor([edge])
+        assert not is_outside(level, (edge, 0.0))
+        assert not is_outside(level, (20.0, edge))
+        assert is_outside(level, (math.nextafter(edge, 0.0) * 0.999, 0.0))
+    assert any(float(torch.tensor([edge])) > edge for edge in (0.1, 0.7, 14.6))
 
 
 def test_the_percent_of_a_noise_level_is_found():

@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from ....preprocessors.fit import Size, fit_image
 from ....preprocessors.image import check_image
 from ..call import UNCOND
-from ..window import is_noise_active
+from ..window import is_outside
 from .maths import blunted, color_fixed
 
 KEY = "tiller_color_fix"
@@ -84,7 +84,7 @@ class ColorFix:
         outputs = executor(model, conds, x_in, timestep, *args, **kwargs)
         settings, sampling = self.settings, model.model_sampling
         window = [sampling.percent_to_sigma(p) for p in (settings.start_percent, settings.end_percent)]
-        if not is_noise_active(float(timestep[0]), *window):
+        if is_outside(timestep, window):
             return outputs
         original = self._original(model, x_in)
         return [

@@ -12,6 +12,7 @@ from comfy.controlnet import ControlNet, broadcast_image_to
 
 from ....preprocessors.fit import Size
 from ..call import Call
+from ..window import is_outside
 from . import forward
 from .forward import Residuals
 
@@ -61,7 +62,7 @@ class LdmRunner:
     def __call__(self, call: Call) -> Residuals | None:
         """Residuals of the call, strength and pooling in them; None outside the net's window."""
         net = self.net
-        if self._is_outside(call.t[0]):
+        if is_outside(call.t, net.timestep_range):
             return None
         dtype = net.control_model.dtype if net.manual_cast_dtype is None else net.manual_cast_dtype
         device = call.x.device
@@ -87,11 +88,6 @@ class LdmRunner:
             if room >= 0:
                 kept[wanted] = encoding.to("cpu")
         self._kept = dict(reversed(kept.items()))
-
-    def _is_outside(self, level: torch.Tensor) -> bool:
-        """The host's own test, in the latent's precision."""
-        window: Any = self.net.timestep_range
-        return window is not None and bool(level > window[0] or level < window[1])
 
     def _types(self) -> list[int]:
         types = [hint.type for hint in self.hints if hint.type is not None]

@@ -10,7 +10,7 @@ from comfy.utils import common_upscale
 
 from ...identify import Identified
 from ..call import Call, Steering
-from ..window import is_noise_active
+from ..window import is_outside
 
 
 class ModelPatchNet(ControlBase):
@@ -39,13 +39,9 @@ class ModelPatchNet(ControlBase):
         chained: Any = self.previous_controlnet
         arguments = (x_noisy, t, cond, batched_number, transformer_options)
         previous = None if chained is None else chained.get_control(*arguments)
-        if self.strength != 0 and self.covers(t):
+        if self.strength != 0 and not is_outside(t, self.timestep_range):
             self.patch(Call(*arguments), Steering(self.strength))
         return previous
-
-    def covers(self, t: torch.Tensor) -> bool:
-        """Whether the window, measured by noise, covers this call."""
-        return self.timestep_range is None or is_noise_active(float(t[0]), *self.timestep_range)
 
     def hint(self, call: Call, ratio: int = 8) -> torch.Tensor:
         """The hint (rows,3,ratio * h,ratio * w) in 0..1 for this call, on the latent's device and type."""

@@ -15,6 +15,7 @@ from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 
 from ...identify import Identified
 from ...motion.network import PLAIN, Effect, Layers, MotionNetwork
+from ..window import is_outside
 from .frames import Clip, SparseSettings, key_positions, pictures_in
 from .network import CONFIG, SparseLayout, hint_blocks, host_name, is_motion, plain_name, read_layout
 
@@ -103,8 +104,7 @@ class SparseControl(ControlNet):
         chained: Any = self.previous_controlnet
         arguments = (x_noisy, t, cond, batched_number, transformer_options)
         previous = None if chained is None else chained.get_control(*arguments)
-        window = self.timestep_range
-        if window is not None and bool(t[0] > window[0] or t[0] < window[1]):
+        if is_outside(t, self.timestep_range):
             return previous
         clip = clip_of(x_noisy.shape[0] // batched_number, transformer_options)
         dtype = self.control_model.dtype if self.manual_cast_dtype is None else self.manual_cast_dtype
