@@ -258,25 +258,31 @@ def _by_name(folder: str, wanted: list[str]) -> list[str]:
 
 
 def _read(file: WeightFile, path: str) -> Any:
-    """What the host's safe loader makes of the file; code in it is never run.
+    """What the host's safe loader makes of an annotator's file (`read_weight_file`)."""
+    again = f"Get {file.names[0]} from {file.page} again, or choose another file in weights."
+    return read_weight_file(path, file.title, again)[0]
+
+
+def read_weight_file(path: str, needed_by: str, again: str) -> tuple[Any, dict[str, str]]:
+    """What the host's safe loader makes of a file, and its metadata; code in it is never run.
 
     Raises:
-        UnreadableWeightsError: saying what the file looks like.
+        UnreadableWeightsError: saying what the file looks like, with `again` as what to do.
     """
-    again = f"Get {file.names[0]} from {file.page} again, or choose another file in weights."
     complaint = complaint_of(path)
     if complaint is None:
         try:
-            return comfy.utils.load_torch_file(path, safe_load=True)
+            content, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+            return content, dict(metadata or {})
         except MemoryError:
             raise
         except Exception as error:
             complaint = _reason(error)
             raise UnreadableWeightsError(
-                f"{file.title} needs a readable weight file, got {path}, {complaint}. {again}"
+                f"{needed_by} needs a readable weight file, got {path}, {complaint}. {again}"
             ) from error
     raise UnreadableWeightsError(
-        f"{file.title} needs a readable weight file, got {path}, {complaint}. {again}"
+        f"{needed_by} needs a readable weight file, got {path}, {complaint}. {again}"
     )
 
 

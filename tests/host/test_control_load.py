@@ -220,3 +220,37 @@ def test_the_list_is_the_hosts():
     assert control_names() == folder_paths.get_filename_list("controlnet")
     with pytest.raises(FileNotFoundError):
         control_path("no such file.safetensors")
+
+
+class Code:
+    """Runs something when it is unpickled without care."""
+
+    def __reduce__(self):
+        return (print, ("it ran",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("empty.safetensors", b"", "which is empty: 0 bytes"),
+        ("page.safetensors", b"<!DOCTYPE html><html></html>", "which is a web page"),
+        ("page.pth", b"<html>404</html>", "which is a web page"),
+        ("cut.safetensors", b"\x10\0\0\0\0\0\0\0{}", "which is cut off or damaged"),
+        ("code.pth", {"weight": Code()}, "holds code or objects, and nothing of it was run"),
+        ("list.pth", [1, 2], "but list.pth holds a list"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_said_to_be_what_it_looks_like(tmp_path, capfd, name, content, text):
+    real.host()
+    from tiller.adapters.control.load._host import load_control
+
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=text) as caught:
+        load_control(path)
+    assert name in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+    assert "it ran" not in capfd.readouterr().out

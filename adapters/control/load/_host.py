@@ -18,6 +18,7 @@ import torch
 from comfy.controlnet import ControlBase
 from torch import Tensor
 
+from ....preprocessors._host import read_weight_file
 from ...identify import (
     DIFFERENCE,
     LIGHT_ADAPTER_DIFFUSERS,
@@ -76,9 +77,16 @@ def read_weights(path: Path) -> tuple[Weights, dict[str, str]]:
 
     Pickles are read by the host's safe loader, which takes tensors and nothing else. Dictionaries within
     the file are joined to their keys by a dot; what is no tensor is left out.
+
+    Raises ValueError for a file that cannot be read, saying what it looks like.
     """
-    content, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-    return _flat(content), dict(metadata or {})
+    again = "Get it from its page again, or choose another file."
+    content, metadata = read_weight_file(str(path), "A loader", again)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"A file of tensors by name was needed, but {path.name} holds a {type(content).__name__}. {again}"
+        )
+    return _flat(content), metadata
 
 
 def _flat(content: Any, prefix: str = "") -> Weights:
