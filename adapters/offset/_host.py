@@ -1,11 +1,11 @@
 """Finds and reads files of weight changes in the host's model folders."""
 
 from pathlib import Path
-from typing import Any
 
-import comfy.utils
 import folder_paths
 from torch import Tensor
+
+from ...preprocessors._host import read_weight_file
 
 FOLDERS = ("diffusion_models", "loras")
 """The host's names of the folders in which people keep such files."""
@@ -21,7 +21,8 @@ def read_offset(name: str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: for a file that is not there.
-        ValueError: for a name without one of the folders, or a file that holds more than tensors.
+        ValueError: for a name without one of the folders, a file that cannot be read, or one that holds
+            more than tensors.
     """
     folder, _, file = name.partition("/")
     if folder not in FOLDERS or not file:
@@ -33,7 +34,8 @@ def read_offset(name: str) -> dict[str, Tensor]:
             f"The file {file} was needed in the models folder {folder}, but it is not there. "
             f"Put it into {places}, and refresh the page."
         )
-    content: Any = comfy.utils.load_torch_file(path, safe_load=True)
+    again = "Get it from its page again, or choose another file."
+    content, _ = read_weight_file(path, "Apply Model Offset", again)
     odd = sorted(str(key) for key, value in content.items() if not isinstance(value, Tensor))
     if odd:
         raise ValueError(
