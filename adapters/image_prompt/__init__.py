@@ -1,0 +1,1 @@
+"""Image prompts: what an adapter file is, pictures to embeddings, embeddings to tokens."""

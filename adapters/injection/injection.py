@@ -1,0 +1,123 @@
+"""An injection: terms at sites of the model, a window of steps, a mask; and its state for one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .keys_values import Pair, Rows, Table, Term
+from .mask import fit
+
+Attention = Callable[..., torch.Tensor]
+"""attention(q, k, v, heads) -> (rows, L, heads * d), all three as (rows, length, heads * d)."""
+
+
+@dataclass
+class Run:
+    """What one injection keeps while one sampling runs: its table, its masks, its window as noise levels."""
+
+    table: Table
+    window: tuple[float, float] | None
+    masks: dict[Any, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of the model, as patches see it. It holds nothing of the call's options: patches are kept
+    in those, and a circle would keep the run's tables alive after it.
+
+    `chunks` is the host's `cond_or_uncond`; `window` the pictures of the batch that a context window shows.
+    """
+
+    chunks: tuple[int, ...]
+    window: tuple[int, ...] | None
+    attention: Attention
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls, options: dict[str, Any], attention: Attention, device: torch.device, dtype: torch.dtype
+    ) -> Call:
+        shown = getattr(options.get("context_window"), "index_list", None)
+        window = None if shown is None else tuple(shown)
+        return cls(tuple(options.get("cond_or_uncond") or (0,)), window, attention, device, dtype)
+
+    def rows(self, rows: int) -> Rows:
+        """How the `rows` rows of a layer's batch divide into conditionings and pictures."""
+        return Rows.of(self.chunks, rows, self.window)
+
+
+def _level(noise_at: Callable[[float], float], percent: float) -> float:
+    """The noise level in the precision in which the host hands them: a step at the edge is inside."""
+    return torch.tensor(noise_at(percent), dtype=torch.float32).item()
+
+
+@dataclass(frozen=True, eq=False)
+class Injection:
+    """Terms at sites of a model: unchanging, so clones and branches may share it.
+
+    `start` and `end` are the share of the sampling in 0..1 in which it acts. `mask` (N,1,H,W) in 0..1, one
+    for all pictures or one per picture of the batch, confines it. A subclass says how terms get into the
+    model: `place`.
+    """
+
+    terms: dict[Any, Term]
+    start: float = 0.0
+    end: float = 1.0
+    mask: torch.Tensor | None = None
+    _runs: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.start <= self.end <= 1.0:
+            raise ValueError(
+                f"Start and end must be in 0..1 with start first, got {self.start:g} and {self.end:g}."
+            )
+
+    @property
+    def is_always_active(self) -> bool:
+        return self.start <= 0.0 and self.end >= 1.0
+
+    def run(self, call: Call, sigmas: torch.Tensor | None, noise_at: Callable[[float], float]) -> Run:
+        """The state for the run that a call belongs to; made at its first call, gone with its noise levels.
+
+        `sigmas` are the run's own noise levels, as the host hands them to every call; `noise_at` is the
+        model's percent_to_sigma.
+        """
+        kept = None if sigmas is None else self._runs.get(sigmas)
+        if kept is None:
+            window = (
+                None if self.is_always_active else (_level(noise_at, self.start), _level(noise_at, self.end))
+            )
+            kept = Run(Table(self.terms, call.device, call.dtype), window)
+            if sigmas is not None:
+                self._runs[sigmas] = kept
+        return kept
+
+    def place(self, call: Call, run: Run, options: dict[str, Any]) -> None:
+        """Puts what the injection does into `options`, which belong to this call alone."""
+        raise NotImplementedError
+
+    def masked(self, own: torch.Tensor, rows: Rows, run: Run, size: tuple[int, int]) -> torch.Tensor:
+        """(rows, L, C) of a layer of `size` (h,w), L = h * w -> the same, confined to the mask."""
+        if self.mask is None:
+            return own
+        key = (size, rows, own.dtype)
+        mask = run.masks.get(key)
+        if mask is None:
+            fitted = fit(self.mask, *size).to(own)
+            mask = fitted if len(fitted) == 1 else rows.pick(fitted).repeat(len(rows.chunks), 1, 1)
+            run.masks[key] = mask
+        return own * mask
+
+    def attend(
+        self, q: torch.Tensor, site: Any, heads: int, call: Call, run: Run
+    ) -> tuple[torch.Tensor, Rows]:
+        """Attention of the queries (rows, L, heads * d) on the site's tokens, weight included."""
+        rows = call.rows(q.shape[0])
+        pair: Pair = run.table.rows(site, rows)
+        return call.attention(q, pair.k, pair.v, heads), rows
