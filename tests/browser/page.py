@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from playwright.sync_api import Locator, Page, Response
+from playwright.sync_api import Locator, Page, Response, TimeoutError
 
 HELPERS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 PACK = "tiller"
@@ -75,6 +75,10 @@ class ComfyPage:
         self.page.on("response", self._note)
         self.page.set_default_timeout(20_000)
         self.page.add_init_script(STILL)
+        self.load()
+
+    def load(self) -> None:
+        """Load the page, or load it again, and wait until it can be used."""
         self.page.goto(self.address)
         self.page.wait_for_function(READY, arg=self.face.renderer == "vue", timeout=90_000)
         self.page.wait_for_load_state("networkidle")
@@ -116,8 +120,29 @@ class ComfyPage:
     def drop(self, workflow: Path) -> None:
         """Drop a workflow file on the canvas."""
         text = workflow.read_text(encoding="utf-8")
-        self.call("drop", workflow.name, text)
-        self.settle(len(json.loads(text)["nodes"]))
+        for left in (2, 1, 0):
+            self.call("drop", workflow.name, text)
+            self.settle(len(json.loads(text)["nodes"]))
+            if self._is_drawn(left):
+                return
+            self.load()
+            self.call("clear")
+
+    def _is_drawn(self, left: int) -> bool:
+        """Whether Vue has drawn the graph; on a busy machine a page can stay undrawn until it is reloaded.
+
+        The nodes are then in the graph and run, but nothing is seen and no choice is noticed. Raises when
+        `left` is 0.
+        """
+        if self.face.renderer != "vue":
+            return True
+        try:
+            self.page.wait_for_selector("[data-node-id]", state="attached", timeout=5_000)
+        except TimeoutError:
+            if not left:
+                raise
+            return False
+        return True
 
     def open_template(self, workflow: Path) -> Locator:
         """Open the templates dialog at the pack's page; the card of the workflow."""
@@ -154,6 +179,28 @@ class ComfyPage:
                     change = SIDE
                 if change is not None:
                     self.call("set", node["id"], name, change)
+        self._see_stand_ins()
+
+    def _see_stand_ins(self) -> None:
+        """Wait until the page misses no model any more, choosing again where it still does.
+
+        On a busy machine the page's scan for missing models can end after the choice, and then shows what
+        was missing before it.
+        """
+        for left in (2, 1, 0):
+            try:
+                self.page.wait_for_function("tillerPage.missingModels().length === 0", timeout=5_000)
+                return
+            except TimeoutError:
+                if not left:
+                    raise
+            missing = {model["node"]: model["name"] for model in self.call("missingModels")}
+            for node in self.call("nodes"):
+                for widget in node["widgets"]:
+                    chosen = STAND_INS.get(widget["name"])
+                    if node["id"] in missing and chosen is not None and widget["value"] == chosen:
+                        for name in (missing[node["id"]], chosen):
+                            self.call("set", node["id"], widget["name"], name)
 
     def run(self, timeout: float = 120.0) -> None:
         """Press the Run button and wait until the server has finished; fails with the server's words."""
