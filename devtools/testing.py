@@ -24,6 +24,12 @@ PYTEST = (
 )
 """Not `-m pytest`: that puts the repository on sys.path, where our nodes/ hides the host's nodes.py."""
 
+SIDE_BY_SIDE = frozenset({"unit", "host"})
+"""Layers whose files run in several processes; the others share one server or one page."""
+
+MOST_PROCESSES = 4
+"""Each process of the host layer holds its own models and may start its own server."""
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM_PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -99,6 +105,18 @@ def read_outcome(layer: str, report: Path, code: int, seconds: float) -> Outcome
     return Outcome(layer, passed, failed, skipped, seconds, broken)
 
 
+def processes(layer: str, extra: Sequence[str], cores: int | None) -> list[str]:
+    """pytest-xdist's arguments: one process per core, whole files to each.
+
+    None for one core, a number of the user's own, or a debugger.
+    """
+    count = min(cores or 1, MOST_PROCESSES)
+    chosen = any(word.startswith("-n") or word == "--pdb" for word in extra)
+    if layer not in SIDE_BY_SIDE or count < 2 or chosen:
+        return []
+    return ["-n", str(count), "--dist", "loadfile"]
+
+
 def run_layer(
     environment: Environment, layer: str, extra: Sequence[str], variables: dict[str, str]
 ) -> Outcome:
@@ -108,7 +126,9 @@ def run_layer(
     report.unlink(missing_ok=True)
     named = [part for part in extra if (environment.places.root / part.split("::")[0]).exists()]
     folder = [] if named else [str(environment.places.root / "tests" / layer)]
-    command = [str(environment.python), "-c", PYTEST, *folder, f"--junitxml={report}", "-q", *extra]
+    side_by_side = processes(layer, extra, os.cpu_count())
+    own = [*folder, *side_by_side, f"--junitxml={report}", "-q", *extra]
+    command = [str(environment.python), "-c", PYTEST, *own]
     done = subprocess.run(
         command,
         cwd=environment.places.root,

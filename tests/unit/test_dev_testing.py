@@ -103,6 +103,24 @@ def test_the_browser_layer_without_chromium_fails_and_the_others_still_run(monke
     assert shown.out.splitlines()[-1] == "3 passed, 1 failed"
 
 
+@pytest.mark.parametrize(
+    ("layer", "extra", "cores", "wanted"),
+    [
+        ("unit", (), 2, ["-n", "2", "--dist", "loadfile"]),
+        ("host", ("-k", "curve"), 16, ["-n", "4", "--dist", "loadfile"]),
+        ("host", (), 1, []),
+        ("host", (), None, []),
+        ("browser", (), 8, []),
+        ("workflows", (), 8, []),
+        ("unit", ("-n", "3"), 8, []),
+        ("unit", ("-n0",), 8, []),
+        ("unit", ("--pdb",), 8, []),
+    ],
+)
+def test_layers_without_a_shared_server_use_every_core(layer, extra, cores, wanted):
+    assert testing.processes(layer, extra, cores) == wanted
+
+
 def made(tmp_path):
     return Environment(Places(tmp_path), tmp_path / "python", tmp_path / "host", True)
 
