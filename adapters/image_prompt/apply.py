@@ -1,0 +1,107 @@
+"""Applies image prompts to models: an adapter's tokens, weighed layer by layer, as an injection.
+
+Source: tencent-ailab/IP-Adapter: ip_adapter/ip_adapter.py; cubiq/ComfyUI_IPAdapter_plus: IPAdapterPlus.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..injection.apply import inject, injection_hooks, unet_sites
+from ..injection.injection import Injection
+from ..injection.mask import usable
+from ..injection.tokens import Tokens
+from ..injection.unet import UNetInjection
+from .layers import projections
+from .projectors import tokens_of
+from .records import Base, ImagePrompt, IPAdapter
+from .terms import InjectionSettings, terms_of
+
+Build = Callable[[Any, IPAdapter, Tokens, InjectionSettings, Tokens | None], Injection]
+"""(MODEL, adapter, tokens, settings, tokens of the composition or None) -> the injection."""
+
+
+def unet_injection(
+    model: Any, adapter: IPAdapter, tokens: Tokens, settings: InjectionSettings, composition: Tokens | None
+) -> Injection:
+    """The injection into a UNet; raises ValueError for an adapter of another model."""
+    placed = projections(adapter, unet_sites(model))
+    terms = terms_of(placed, tokens, settings, composition)
+    return UNetInjection(terms, settings.start, settings.end, usable(settings.mask))
+
+
+BUILDERS: Mapping[Base, Build] = MappingProxyType(
+    {"SD1.5": unet_injection, "SDXL": unet_injection, "Kolors": unet_injection}
+)
+"""The base model that an adapter is for -> what makes its injection."""
+
+
+def injection_of(
+    model: Any,
+    adapter: IPAdapter,
+    tokens: Tokens,
+    settings: InjectionSettings,
+    composition: Tokens | None = None,
+) -> Injection:
+    """An adapter's tokens as an injection into a MODEL.
+
+    Raises ValueError when model, adapter and settings are not made for each other.
+    """
+    build = BUILDERS.get(adapter.spec.base)
+    if build is None:
+        raise ValueError(
+            f"{adapter.name} is {adapter.spec.variant} for {adapter.spec.base}, and image prompts can be "
+            f"applied to {', '.join(BUILDERS)}. Choose an adapter for one of these."
+        )
+    return build(model, adapter, tokens, settings, composition)
+
+
+def apply_tokens(
+    model: Any,
+    adapter: IPAdapter,
+    tokens: Tokens,
+    settings: InjectionSettings,
+    composition: Tokens | None = None,
+) -> Any:
+    """A clone of a MODEL with an adapter's tokens, made by `tokens_of` or of faces; the model stays as it is.
+
+    Raises ValueError when model, adapter and settings are not made for each other.
+    """
+    return inject(model, injection_of(model, adapter, tokens, settings, composition))
+
+
+def apply_ip_adapter(
+    model: Any,
+    adapter: IPAdapter,
+    prompt: ImagePrompt,
+    settings: InjectionSettings,
+    composition: ImagePrompt | None = None,
+) -> Any:
+    """A clone of a MODEL with an image prompt; `composition` is the prompt for the layers of the layout.
+
+    Raises ValueError for a prompt of another encoder and for model, adapter and settings that are not made
+    for each other.
+    """
+    return inject(model, prompt_injection(model, adapter, prompt, settings, composition))
+
+
+def ip_adapter_hooks(
+    model: Any, adapter: IPAdapter, prompt: ImagePrompt, settings: InjectionSettings, previous: Any = None
+) -> Any:
+    """HOOKS that bring an image prompt to the conditioning they are set on; `previous` ones come first."""
+    hooks = injection_hooks(prompt_injection(model, adapter, prompt, settings))
+    return hooks if previous is None else previous.clone_and_combine(hooks)
+
+
+def prompt_injection(
+    model: Any,
+    adapter: IPAdapter,
+    prompt: ImagePrompt,
+    settings: InjectionSettings,
+    composition: ImagePrompt | None = None,
+) -> Injection:
+    """An image prompt as an injection into a MODEL."""
+    layout = None if composition is None else tokens_of(adapter, composition)
+    return injection_of(model, adapter, tokens_of(adapter, prompt), settings, layout)
