@@ -44,7 +44,7 @@ SIZES = {"sd15": (768, 768, 4), "sdxl": (2048, 1280, 4), "flux": (4096, 768, 16)
 
 @cache
 def host() -> Any:
-    """The host's `nodes` module, imported for the CPU."""
+    """The host's `nodes` module, imported for the CPU, or for what TILLER_DEVICE says ("cuda")."""
     path = os.environ.get("COMFYUI_PATH")
     if not path or not (Path(path) / "comfy").is_dir():
         pytest.fail(
@@ -55,7 +55,7 @@ def host() -> Any:
     arguments, sys.argv = sys.argv, sys.argv[:1]
     try:
         cli = importlib.import_module("comfy.cli_args")
-        cli.args.cpu = True
+        cli.args.cpu = os.environ.get("TILLER_DEVICE", "cpu") == "cpu"
         return importlib.import_module("nodes")
     finally:
         sys.argv = arguments

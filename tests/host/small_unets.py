@@ -38,6 +38,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_classes": "sequential",
     },
 }
+CONFIGS["sdxl_full"] = {
+    **CONFIGS["sdxl"],
+    "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+    "transformer_depth_middle": 10,
+}
+"""With all 70 cross-attentions of SDXL; "sdxl" has 17, which is enough where a layer is like the next."""
 
 
 def _random(module: torch.nn.Module, seed: int) -> None:
@@ -45,40 +52,50 @@ def _random(module: torch.nn.Module, seed: int) -> None:
 
     Self-attention has twice as much, so that what acts through it stands clear of rounding.
     """
-    generator = torch.Generator().manual_seed(seed)
+    device = next(module.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
     for name, parameter in module.named_parameters():
-        values = torch.randn(parameter.shape, generator=generator)
+        values = torch.randn(parameter.shape, generator=generator, device=device)
         if parameter.ndim > 1:
             gain = 1.4 if ".attn1.to_" in name else 0.7
-            parameter.data = values * gain / parameter[0].numel() ** 0.5
+            values = values * gain / parameter[0].numel() ** 0.5
         else:
-            parameter.data = 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
+            values = 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
+        parameter.data = values.to(parameter.dtype)
 
 
 @real.kept
 def small(name: str, in_channels: int = 4) -> real.Family:
     """A family whose model has every block of the published one, 32 channels wide; no control net."""
+    cpu = torch.device("cpu")
+    loaded = build(name, {**CONFIGS[name], "model_channels": WIDTH, "in_channels": in_channels}, cpu)
+    return real.Family(name, loaded, None, *real.SIZES[_base(name)])
+
+
+def build(name: str, config: dict[str, Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
+    """MODEL of a configuration, random weights on the device."""
     real.host()
     supported = importlib.import_module("comfy.supported_models")
     patcher = importlib.import_module("comfy.model_patcher")
-    config = {
+    whole = {
         "image_size": 32,
-        "in_channels": in_channels,
+        "in_channels": 4,
         "out_channels": 4,
-        "model_channels": WIDTH,
         "use_spatial_transformer": True,
         "legacy": False,
-        "dtype": torch.float32,
-        **CONFIGS[name],
+        "dtype": dtype,
+        **config,
     }
-    kind = {"sd15": supported.SD15, "sdxl": supported.SDXL}[name]
-    model = kind(config).get_model({}, device=torch.device("cpu"))
-    if in_channels == 9:
+    kind = {"sd15": supported.SD15, "sdxl": supported.SDXL}[_base(name)]
+    model = kind(whole).get_model({}, device=device)
+    if whole["in_channels"] == 9:
         model.set_inpaint()
     _random(model.diffusion_model, 7)
-    cpu = torch.device("cpu")
-    loaded = patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
-    return real.Family(name, loaded, None, *real.SIZES[name])
+    return patcher.CoreModelPatcher(model, load_device=device, offload_device=device)
+
+
+def _base(name: str) -> str:
+    return name.removesuffix("_full")
 
 
 class SmallVAE:
