@@ -23,8 +23,8 @@ def few_tokens_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, head
     The host's choice of attention saves memory with long contexts, and takes several times as long as this
     for a few tokens.
     """
-    split = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (q, k, v))
-    return functional.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+    q, k, v = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (q, k, v))
+    return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 @dataclass
