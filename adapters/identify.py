@@ -339,13 +339,18 @@ OTHER_CONTROL_SIGNATURES: tuple[Signature, ...] = (
 )
 """Before the control nets: files that contain keys of one, or act as one, but are loaded elsewhere."""
 
+LOAD_IP_ADAPTER = "Load IP-Adapter (TillerLoadIPAdapter)"
+PULID_USE = (
+    "It is an identity adapter for faces. It belongs into models/pulid, for a node pack that runs PuLID."
+)
+
 OTHER_SIGNATURES: tuple[Signature, ...] = (
     Signature(
         "other",
         "PuLID for Flux",
         "Flux",
         _one("pulid_ca.0.to_q.weight"),
-        use="It is an identity adapter for faces, not a control net.",
+        use=PULID_USE,
     ),
     Signature(
         "other",
@@ -353,7 +358,7 @@ OTHER_SIGNATURES: tuple[Signature, ...] = (
         "SDXL",
         (),
         parts=(("id_adapter_attn_layers.", "image_proj.body.0.weight"),),
-        use="It is an identity adapter for faces, not a control net.",
+        use=PULID_USE,
     ),
     Signature(
         "other",
@@ -368,7 +373,8 @@ OTHER_SIGNATURES: tuple[Signature, ...] = (
         "IP-Adapter (Flux)",
         "Flux",
         (("ip_adapter_proj_model.proj.weight", "ip_adapter.0.to_k_ip.weight"),),
-        use="It is an image prompt adapter, not a control net.",
+        use="It is an image prompt adapter. Put it into models/ipadapter-flux or models/xlabs/ipadapters "
+        f"and load it with {LOAD_IP_ADAPTER}.",
     ),
     Signature(
         "other",
@@ -376,8 +382,8 @@ OTHER_SIGNATURES: tuple[Signature, ...] = (
         "image prompt",
         (),
         parts=((".to_k_ip.weight",),),
-        use="It is an image prompt adapter (models/ipadapter), not a control net. If it is InstantID's: the "
-        "control net is the other file of its page.",
+        use="It is an image prompt adapter. Put it into models/ipadapter and load it with "
+        f"{LOAD_IP_ADAPTER}. If it is InstantID's: the control net is the other file of its page.",
     ),
     Signature(
         "other",

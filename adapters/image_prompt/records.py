@@ -44,6 +44,8 @@ class AdapterSpec:
     `embeds` is the picture's state that its projector reads (None: a face's vector alone), `face` the form
     of the face's vector it reads (None: no face). `tokens` per picture of width `text_width`. `layers` are
     the numbers of the layers that it has K and V for; `lora_layers` of those with a LoRA half.
+    `plus_versions` are the versions that a FaceID Plus file may be of: its keys do not tell them apart.
+    `face_packs` are the packs of face models that it was trained with; two where the keys do not tell.
     """
 
     variant: Variant
@@ -54,6 +56,8 @@ class AdapterSpec:
     text_width: int
     layers: tuple[int, ...]
     lora_layers: tuple[int, ...] = ()
+    plus_versions: tuple[Literal["v1", "v2"], ...] = ()
+    face_packs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
