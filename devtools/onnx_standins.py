@@ -76,7 +76,7 @@ def _detector() -> Any:
         "axes": np.array([2, 3]),
     }
     inputs, outputs = {"images": (1, 3, SIDE, SIDE)}, {"output": base.shape}
-    return _model(nodes, inputs, outputs, [numpy_helper.from_array(v, k) for k, v in constants.items()])
+    return onnx_model(nodes, inputs, outputs, [numpy_helper.from_array(v, k) for k, v in constants.items()])
 
 
 def _pose() -> Any:
@@ -103,10 +103,12 @@ def _pose() -> Any:
         ]
     inputs = {"input": ("batch", 3, HEIGHT, WIDTH)}
     outputs = {"simcc_x": ("batch", POINTS, 2 * WIDTH), "simcc_y": ("batch", POINTS, 2 * HEIGHT)}
-    return _model(nodes, inputs, outputs, [numpy_helper.from_array(v, k) for k, v in constants.items()])
+    return onnx_model(nodes, inputs, outputs, [numpy_helper.from_array(v, k) for k, v in constants.items()])
 
 
-def _model(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], constants: list[Any]) -> Any:
+def onnx_model(
+    nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], constants: list[Any]
+) -> Any:
     from onnx import TensorProto, checker, helper
 
     def said(values: dict[str, Any]) -> list[Any]:

@@ -6,6 +6,7 @@ from . import (
     control,
     control_options,
     control_preset,
+    faces,
     fit,
     hint,
     instruct_pix2pix,
@@ -47,6 +48,7 @@ NODE_CLASS_MAPPINGS = {
         sparse_control.NODES,
         motion.NODES,
         control_preset.NODES,
+        faces.NODES,
     )
     for node in nodes
 }

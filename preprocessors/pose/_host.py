@@ -1,8 +1,7 @@
 """Networks in ONNX files in the host: found, opened with onnxruntime, kept until the host wants the room.
 
-onnxruntime keeps its networks to itself. So that the host can still give one up (for room, or at the user's
-word), each session hangs on a patcher without tensors that tells the host the size of the file; the session
-goes when the host unloads that patcher. `_KEPT` holds the patchers between runs.
+Each session hangs on a patcher that the host may unload (see `sessions/_host.py`); `_KEPT` holds the patchers
+between runs.
 """
 
 import logging
@@ -13,26 +12,15 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import comfy.model_management as management
-import comfy.model_patcher
 import numpy as np
 import torch
-from comfy.patcher_extension import CallbacksMP
-from torch import nn
 
 from .._host import AUTO, MissingWeightsError, UnreadableWeightsError, complaint_of, weight_names, weight_path
+from ..sessions._host import let_go, make_room, session_patcher
+from ..sessions.runtime import CPU_PROVIDER, fitting_providers, hidden_gpu, load_onnxruntime, open_session
 from .onnx_session import OnnxKind, OnnxSession, Size
 
 ONNX_SUFFIXES = (".onnx",)
-GPU_PROVIDERS = {
-    "cuda": ("CUDAExecutionProvider", "ROCMExecutionProvider", "MIGraphXExecutionProvider"),
-    "privateuseone": ("DmlExecutionProvider",),
-    "xpu": ("OpenVINOExecutionProvider",),
-    "mps": ("CoreMLExecutionProvider",),
-}
-"""What runs on the host's device, by torch's name for it; ROCm calls itself cuda."""
-CPU_PROVIDER = "CPUExecutionProvider"
-WORKING_TIMES = 3
-"""How many times the size of its file a session may take while it works; an estimate."""
 MOST_KEPT = 2
 
 logger = logging.getLogger("tiller")
@@ -45,15 +33,6 @@ class _Source(NamedTuple):
     path: str
     modified: int
     size: int
-
-
-class _Shell(nn.Module):
-    """What the host's patcher holds: a session, and one number so that the host finds a device."""
-
-    def __init__(self, session: OnnxSession) -> None:
-        super().__init__()
-        self.session: OnnxSession | None = session
-        self.nothing = nn.Parameter(torch.zeros(1), requires_grad=False)
 
 
 _KEPT: OrderedDict[_Source, Any] = OrderedDict()
@@ -103,7 +82,7 @@ def _kept_session(kind: OnnxKind, weights: str, known: tuple[OnnxKind, ...]) -> 
         patcher = _KEPT[source] = _patcher(kind, path, known)
     _KEPT.move_to_end(source)
     while len(_KEPT) > MOST_KEPT:
-        _drop(_KEPT.popitem(last=False)[1], True)
+        let_go(_KEPT.popitem(last=False)[1], True)
     session = patcher.model.session
     management.load_models_gpu([patcher])
     return session
@@ -112,41 +91,22 @@ def _kept_session(kind: OnnxKind, weights: str, known: tuple[OnnxKind, ...]) -> 
 def _patcher(kind: OnnxKind, path: str, known: tuple[OnnxKind, ...]) -> Any:
     """The host's patcher with a new session, after the host has made room for it."""
     size = os.path.getsize(path)
-    device = management.get_torch_device()
-    if not management.is_device_cpu(device):
-        management.free_memory(size * WORKING_TIMES, device)
-    session = _opened(kind, path, known, device)
-    on_device = session.provider != CPU_PROVIDER
-    patcher = comfy.model_patcher.CoreModelPatcher(
-        _Shell(session),
-        load_device=device if on_device else torch.device("cpu"),
-        offload_device=torch.device("cpu"),
-        size=size,
-    )
-    patcher.add_callback(CallbacksMP.ON_DETACH, _drop)
-    return patcher
-
-
-def _drop(detached: Any, unpatch_all: bool) -> None:
-    """Lets go of the session when the manager unloads its patcher for good (`unpatch_all`)."""
-    if unpatch_all:
-        detached.model.session = None
+    make_room(size)
+    session = _opened(kind, path, known, management.get_torch_device())
+    return session_patcher(session, size, on_device=session.provider != CPU_PROVIDER)
 
 
 def _opened(kind: OnnxKind, path: str, known: tuple[OnnxKind, ...], device: torch.device) -> OnnxSession:
     """A session over the file, checked to be of this kind, on the host's device where onnxruntime can."""
-    runtime = _onnxruntime()
+    runtime = load_onnxruntime("DWPose")
     again = f"Get {kind.file.names[0]} from {kind.file.page} again, or choose another file in {kind.widget}."
     complaint = complaint_of(path)
     if complaint is not None:
         raise UnreadableWeightsError(
             f"{kind.file.title} needs a readable ONNX file, got {path}, {complaint}. {again}"
         )
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
     try:
-        opened = runtime.InferenceSession(path, options, providers=_providers(runtime, device))
+        opened = open_session(runtime, path, fitting_providers(runtime, device))
     except MemoryError:
         raise
     except Exception as error:
@@ -158,42 +118,8 @@ def _opened(kind: OnnxKind, path: str, known: tuple[OnnxKind, ...], device: torc
     session = OnnxSession(opened, kind, PurePath(path).name, known)
     logger.info("Loaded %s from %s; it runs on %s.", kind.file.title, path, session.provider)
     if session.provider == CPU_PROVIDER and not management.is_device_cpu(device):
-        logger.warning(_slow(kind, runtime))
+        logger.warning(hidden_gpu(kind.file.title, runtime))
     return session
-
-
-def _providers(runtime: Any, device: torch.device) -> list[Any]:
-    """The providers to try in turn: those of the host's device, then the processor."""
-    offered = runtime.get_available_providers()
-    wanted = [name for name in GPU_PROVIDERS.get(device.type, ()) if name in offered]
-    which = {"device_id": device.index or 0}
-    return [(name, which) if device.type == "cuda" else name for name in wanted] + [CPU_PROVIDER]
-
-
-def _slow(kind: OnnxKind, runtime: Any) -> str:
-    return (
-        f"{kind.file.title} runs on the processor, though the host has a GPU: onnxruntime "
-        f"{runtime.__version__} offers {', '.join(runtime.get_available_providers())} here. On NVIDIA "
-        "install onnxruntime-gpu; where both are installed, the one for the processor hides it, and pip "
-        f"install --force-reinstall --no-deps onnxruntime-gpu=={runtime.__version__} puts it back."
-    )
-
-
-def _onnxruntime() -> Any:
-    """onnxruntime, which the pack neither brings nor installs.
-
-    Raises:
-        ImportError: saying how to install it.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            f"DWPose needs onnxruntime, got {error}. Install it with the Python that runs ComfyUI: pip "
-            "install onnxruntime (for the processor) or pip install onnxruntime-gpu (for NVIDIA). Then start "
-            "ComfyUI again."
-        ) from error
-    return onnxruntime
 
 
 def _path(kind: OnnxKind, weights: str) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from devtools import annotator_standins, models, onnx_standins, quickstart
+from devtools import annotator_standins, face_standins, models, onnx_standins, quickstart
 from devtools.client import Event, ImageFile, Prompt, RunResult
 from devtools.environment import ROOT, Environment, Places
 from devtools.server_process import PACK, Server, lay_out
@@ -169,9 +169,12 @@ def running_server(base: Path, options: tuple[str, ...] = ()) -> Iterator[HostSe
     folder = models.ensure_standins(here, models.standins.STANDINS)
     annotators = annotator_standins.ensure(folder)
     onnx_standins.ensure(folder)
+    faces = face_standins.ensure(folder)
     config = (
         *models.standin_options(folder, base / "model_folders.yaml"),
-        *models.extra_paths({annotators.name: [annotators]}, base / "annotator_folders.yaml"),
+        *models.extra_paths(
+            {annotators.name: [annotators], faces.name: [faces]}, base / "annotator_folders.yaml"
+        ),
     )
     server = Server(here, base, base / "server.log", options=(*config, *options), packs=(PACK, TEST_PACK))
     with server:

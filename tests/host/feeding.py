@@ -31,12 +31,15 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "STYLE_MODEL": lambda feeder: feeder.graph.add("TestStyleModel")[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
     "TILLER_MOTION": lambda feeder: feeder.node("TillerLoadMotion")[0],
+    "TILLER_FACE_ANALYSIS": lambda feeder: feeder.node("TillerLoadFaceAnalysis")[0],
+    "TILLER_FACES": lambda feeder: feeder.node("TillerAnalyzeFaces")[0],
     "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
 }
 SMALL = {"resolution": 64}
 """Where a network works, which takes long at the default size."""
 FEW = {
     "TillerContactSheet": {"hints": "canny, hed", **SMALL},
+    "TillerLoadFaceAnalysis": {"pack": "tiller_standin_faces"},
     "TillerLoadControl": {"control_name": "tiller_standin_control_sd15.safetensors"},
     "TillerLoadMotion": {"motion_name": "tiller_standin_motion_sd15.safetensors"},
     "TillerApplyModelOffset": {"offset_name": "loras/tiller_standin_offset_sd15.safetensors"},

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiller.preprocessors.sessions.runtime import fitting_providers
 from tiller.tests.host import inprocess as real
 from tiller.tests.unit.onnx_networks import constant, detections
 
@@ -278,13 +279,14 @@ def test_a_host_with_a_gpu_is_warned_when_the_processor_runs(host, folder, caplo
     """The host's device is another; the sessions still run here, on the processor."""
     management = importlib.import_module("comfy.model_management")
     monkeypatch.setattr(management, "get_torch_device", lambda: torch.device("cuda", 1))
+    times = importlib.import_module("tiller.preprocessors.sessions._host").WORKING_TIMES
     asked = []
     monkeypatch.setattr(management, "free_memory", lambda *arguments, **_: asked.append(arguments))
     with caplog.at_level(logging.WARNING, "tiller"):
         assert run()[0].any()
     assert [str(device) for _, device in asked] == ["cuda:1", "cuda:1"]
     assert [needed for needed, _ in asked] == [
-        host.WORKING_TIMES * (folder / name).stat().st_size for name in (DETECTOR, POSE)
+        times * (folder / name).stat().st_size for name in (DETECTOR, POSE)
     ]
     version = importlib.import_module("onnxruntime").__version__
     assert len(caplog.messages) == 2
@@ -310,6 +312,6 @@ def test_a_host_with_a_gpu_is_warned_when_the_processor_runs(host, folder, caplo
         ("cpu", ["CUDAExecutionProvider"], []),
     ],
 )
-def test_the_provider_follows_the_hosts_device(host, device, offered, wanted):
+def test_the_provider_follows_the_hosts_device(device, offered, wanted):
     runtime = SimpleNamespace(get_available_providers=lambda: [*offered, "CPUExecutionProvider"])
-    assert host._providers(runtime, torch.device(device)) == [*wanted, "CPUExecutionProvider"]
+    assert fitting_providers(runtime, torch.device(device)) == [*wanted, "CPUExecutionProvider"]

@@ -43,7 +43,7 @@ def images(server, name, probes, result):
 
 def takes_image(server, name):
     return name not in WITHOUT_PICTURE and any(
-        kind in ("IMAGE", "POSE_KEYPOINT", "TILLER_CONTROL_UNIT", "COMFY_AUTOGROW_V3")
+        kind in ("IMAGE", "POSE_KEYPOINT", "TILLER_CONTROL_UNIT", "TILLER_FACES", "COMFY_AUTOGROW_V3")
         for _, kind in sockets(server, name)
     )
 

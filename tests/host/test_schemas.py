@@ -13,6 +13,7 @@ HAN = re.compile(r"[\u4e00-\u9fff]")
 LATIN_IN_CHINESE = {"ControlNet", "VAE"}
 """Names of slots that Chinese users know in Latin letters alone."""
 NAMES_ELSEWHERE = {
+    "TillerAnalyzeFaces": {"FaceAnalysis", "face embedding"},
     "TillerApplyMotion": {"ADE_ApplyAnimateDiffModelSimple", "ADE_AnimateDiffLoaderGen1"},
     "TillerApplyControl": {"ControlNetApplyAdvanced", "ACN_AdvancedControlNetApply"},
     "TillerApplyModelOffset": {"controlnext unet", "load_weight_increasement"},
@@ -28,6 +29,7 @@ NAMES_ELSEWHERE = {
     "TillerControlOptions": {"effective region mask", "SetUnionControlNetType"},
     "TillerControlPreset": {"strength preset", "control layer strength"},
     "TillerControlUnit": {"cr multi controlnet"},
+    "TillerCropFace": {"norm_crop", "PrepImageForInsightFace"},
     "TillerDepthMiDaS": {"MiDaS-DepthMapPreprocessor", "depth_midas"},
     "TillerDepthAnythingV2": {"DepthAnythingV2Preprocessor", "depth_anything_v2"},
     "TillerDepthZoe": {"Zoe-DepthMapPreprocessor", "depth_zoe"},
@@ -50,11 +52,13 @@ NAMES_ELSEWHERE = {
     "TillerNormalBae": {"BAE-NormalMapPreprocessor", "normal_bae"},
     "TillerPiDiNet": {"PiDiNetPreprocessor", "softedge_pidinet", "softedge_pidisafe"},
     "TillerLoadControl": {"ControlNetLoader", "ACN_ControlNetLoaderAdvanced", "LoadLLLite"},
+    "TillerLoadFaceAnalysis": {"IPAdapterInsightFaceLoader", "InstantIDFaceAnalysis", "antelopev2"},
     "TillerLoadMotion": {"ADE_LoadAnimateDiffModel"},
     "TillerMLSD": {"M-LSDPreprocessor", "mlsd"},
     "TillerOpenPose": {"OpenposePreprocessor", "openpose_full", "openpose_faceonly"},
     "TillerPixelPerfect": {"PixelPerfectResolution"},
     "TillerPoseToJSON": {"SavePoseKpsAsJsonFile"},
+    "TillerPreviewFaces": {"draw_on"},
     "TillerQRCode": {"comfy-qr-by-image-size"},
     "TillerRecolorIntensity": {"ImageIntensityDetector", "recolor_intensity"},
     "TillerRecolor": {"recolor_luminance", "recolor_intensity"},
