@@ -16,6 +16,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 
+from .flux import FluxBlocks
 from .injection import Call, Injection
 from .sites import Site, cross_attention_sites, number_order
 
@@ -63,7 +64,7 @@ def call_with_injections(
 def _place(
     injections: list[Injection], model: Any, x: torch.Tensor, t: torch.Tensor, options: dict[str, Any]
 ) -> None:
-    call = Call.of(options, optimized_attention, x.device, model.get_dtype_inference())
+    call = Call.of(options, optimized_attention, x, model.get_dtype_inference())
     sigmas = options.get("sample_sigmas")
     level: float | None = None
     for injection in injections:
@@ -87,3 +88,13 @@ def unet_sites(model: Any) -> dict[Site, tuple[int, int]]:
         for site in cross_attention_sites([name])
     }
     return {site: named[site] for site in sorted(named, key=number_order)}
+
+
+def flux_blocks(model: Any) -> FluxBlocks | None:
+    """The blocks of a MODEL of the Flux kind; None for another model."""
+    network = model.get_model_object("diffusion_model")
+    wanted = ("double_blocks", "single_blocks", "hidden_size", "num_heads")
+    if not all(hasattr(network, name) for name in wanted):
+        return None
+    double, single, hidden, heads = (getattr(network, name) for name in wanted)
+    return FluxBlocks(len(double), len(single), hidden, heads)

@@ -41,7 +41,8 @@ class Call:
     """One call of the model, as patches see it. It holds nothing of the call's options: patches are kept
     in those, and a circle would keep the run's tables alive after it.
 
-    `chunks` is the host's `cond_or_uncond`; `window` the pictures of the batch that a context window shows.
+    `chunks` is the host's `cond_or_uncond`; `window` the pictures of the batch that a context window shows;
+    `size` the height and width of the latent.
     """
 
     chunks: tuple[int, ...]
@@ -49,14 +50,15 @@ class Call:
     attention: Attention
     device: torch.device
     dtype: torch.dtype
+    size: tuple[int, int]
 
     @classmethod
-    def of(
-        cls, options: dict[str, Any], attention: Attention, device: torch.device, dtype: torch.dtype
-    ) -> Call:
+    def of(cls, options: dict[str, Any], attention: Attention, x: torch.Tensor, dtype: torch.dtype) -> Call:
+        """The call with these options on the latent `x` (rows,C,...,h,w), computed in `dtype`."""
         shown = getattr(options.get("context_window"), "index_list", None)
         window = None if shown is None else tuple(shown)
-        return cls(tuple(options.get("cond_or_uncond") or (0,)), window, attention, device, dtype)
+        chunks, (height, width) = tuple(options.get("cond_or_uncond") or (0,)), x.shape[-2:]
+        return cls(chunks, window, attention, x.device, dtype, (height, width))
 
     def rows(self, rows: int) -> Rows:
         """How the `rows` rows of a layer's batch divide into conditionings and pictures."""
