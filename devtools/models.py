@@ -25,6 +25,11 @@ LOADERS: dict[str, tuple[str, str]] = {
     "ControlNetLoader": ("control_net_name", "controlnet"),
     "DiffControlNetLoader": ("control_net_name", "controlnet"),
     "TillerLoadControl": ("control_name", "controlnet"),
+    "LoraLoader": ("lora_name", "loras"),
+    "TillerLoadLoRA": ("lora_name", "loras"),
+    "TillerLoRAUnit": ("lora_name", "loras"),
+    "TillerLoRAInfo": ("lora_name", "loras"),
+    "TillerScheduleLoRA": ("lora_name", "loras"),
 }
 """Loader node -> its input that names a file, and the models folder that file lies in."""
 
@@ -32,6 +37,7 @@ LATENT = "EmptyLatentImage"
 SIZES = {"SD1.5": 512, "SDXL": 1024}
 STEPS = 20
 STANDIN_FAMILIES = {"xl": "sdxl", "flux": "flux"}
+STANDIN_WORDS = {"controlnet": "control_", "loras": "lora_"}
 CONTROL_WORDS = {
     "lines": ("canny", "lineart", "scribble", "softedge", "hed", "mlsd"),
     "brightness": ("brightness", "illumination", "qrcode", "color", "tile"),
@@ -194,7 +200,7 @@ def substitute(folder: str, name: str) -> str:
     for part, known in CONTROL_WORDS.items():
         if family == "sd15" and any(word.startswith(known) for word in words):
             return files.CONTROLS[part]
-    return f"{folder}/tiller_standin_{'control_' if folder == 'controlnet' else ''}{family}.safetensors"
+    return f"{folder}/tiller_standin_{STANDIN_WORDS.get(folder, '')}{family}.safetensors"
 
 
 def shipped_prompts(root: Path) -> dict[str, Any]:

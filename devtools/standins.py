@@ -17,6 +17,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -248,6 +249,25 @@ def _offset() -> Layout:
     return Layout({key: shape for key, shape in unet.items() if key.endswith(OFFSET_ENDINGS)}, {})
 
 
+LORA_RANK = 4
+LORA_BLOCKS = {"sd15": ("input_blocks_1_1", 768), "sdxl": ("input_blocks_4_1", 2048)}
+"""The block that a LoRA changes, and the width of the text: SD1.5's is as wide in the published model."""
+
+
+def _lora(family: str) -> Layout:
+    """A LoRA of one block's attention; Flux: of two blocks' projection."""
+    if family == "flux":
+        modules = {f"double_blocks_{block}_img_attn_proj": (256, 256) for block in range(2)}
+    else:
+        block, text = LORA_BLOCKS[family]
+        sides = {"attn1_to_q": 320, "attn1_to_out_0": 320, "attn2_to_k": text, "attn2_to_out_0": 320}
+        modules = {f"{block}_transformer_blocks_0_{part}": (320, width) for part, width in sides.items()}
+    names = {f"lora_unet_{module}": shape for module, shape in modules.items()}
+    shapes: Shapes = {f"{name}.lora_up.weight": (out, LORA_RANK) for name, (out, _) in names.items()}
+    shapes |= {f"{name}.lora_down.weight": (LORA_RANK, width) for name, (_, width) in names.items()}
+    return Layout(shapes, {f"{name}.alpha": 1.0 for name in names})
+
+
 SDXL_UNION: dict[str, Any] = {
     "num_res_blocks": [2, 2, 2],
     "channel_mult": [1, 2, 4],
@@ -322,6 +342,10 @@ STANDINS: dict[str, StandIn] = {
     "tiller_standin_sparse_sd15": StandIn("controlnet", _sparse_control),
     "tiller_standin_motion_sd15": StandIn("animatediff_models", _motion),
     "tiller_standin_offset_sd15": StandIn("loras", _offset),
+    **{
+        f"tiller_standin_lora_{family}": StandIn("loras", partial(_lora, family))
+        for family in ("sd15", "sdxl", "flux")
+    },
     "tiller_standin_control_flux": StandIn("controlnet", lambda: Layout(_flux("", control=True), {})),
 }
 

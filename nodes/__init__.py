@@ -11,6 +11,7 @@ from . import (
     hint,
     instruct_pix2pix,
     load_control,
+    lora,
     motion,
     offset,
     pose,
@@ -18,6 +19,7 @@ from . import (
     recolor,
     reference,
     revision,
+    schedule_lora,
     segmentation,
     sparse_control,
     style,
@@ -49,6 +51,8 @@ NODE_CLASS_MAPPINGS = {
         motion.NODES,
         control_preset.NODES,
         faces.NODES,
+        lora.NODES,
+        schedule_lora.NODES,
     )
     for node in nodes
 }

@@ -9,11 +9,18 @@ from typing import Any
 from tiller.tests.host.client import Graph, HostServer, Node
 
 TEXT = "https://example.org/tiller"
+LORA = {"lora_name": "tiller_standin_lora_sd15.safetensors"}
 SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "IMAGE": lambda feeder: feeder.picture[0],
     "MASK": lambda feeder: feeder.picture[1],
     "CLIP_VISION_OUTPUT": lambda feeder: feeder.graph.add("TestClipVision", seed=feeder.count())[0],
     "CONDITIONING": lambda feeder: feeder.graph.add("TestConditioning", seed=feeder.count())[0],
+    "CLIP": lambda feeder: feeder.graph.add(
+        "CheckpointLoaderSimple", ckpt_name="tiller_standin_sd15.safetensors"
+    )[1],
+    "HOOKS": lambda feeder: feeder.graph.add(
+        "CreateHookLora", lora_name=LORA["lora_name"], strength_model=1.0, strength_clip=1.0
+    )[0],
     "CONTROL_NET": lambda feeder: feeder.graph.add(
         "ControlNetLoader", control_net_name="tiller_standin_control_sd15.safetensors"
     )[0],
@@ -30,6 +37,7 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     )[0],
     "STYLE_MODEL": lambda feeder: feeder.graph.add("TestStyleModel")[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
+    "TILLER_LORA": lambda feeder: feeder.node("TillerLoRAUnit")[0],
     "TILLER_MOTION": lambda feeder: feeder.node("TillerLoadMotion")[0],
     "TILLER_FACE_ANALYSIS": lambda feeder: feeder.node("TillerLoadFaceAnalysis")[0],
     "TILLER_FACES": lambda feeder: feeder.node("TillerAnalyzeFaces")[0],
@@ -41,6 +49,10 @@ FEW = {
     "TillerContactSheet": {"hints": "canny, hed", **SMALL},
     "TillerLoadFaceAnalysis": {"pack": "tiller_standin_faces"},
     "TillerLoadControl": {"control_name": "tiller_standin_control_sd15.safetensors"},
+    "TillerLoadLoRA": LORA,
+    "TillerLoRAUnit": LORA,
+    "TillerLoRAInfo": LORA,
+    "TillerScheduleLoRA": LORA,
     "TillerLoadMotion": {"motion_name": "tiller_standin_motion_sd15.safetensors"},
     "TillerApplyModelOffset": {"offset_name": "loras/tiller_standin_offset_sd15.safetensors"},
 }

@@ -10,7 +10,7 @@ NAMES = sorted(page.stem for page in (ROOT / "web/docs").glob("*.md"))
 EVERY_NODE = pytest.mark.parametrize("name", NAMES)
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3"}
-WITHOUT_PICTURE = {"TillerQRCode", "TillerRevision"}
+WITHOUT_PICTURE = {"TillerQRCode", "TillerRevision", "TillerStackLoRA"}
 NEEDS_A_LATENT_PIXEL = {"TillerInstructPix2Pix"}
 """It cuts the picture to a multiple of 8, so there must be 8 pixels each way."""
 OWN_FIELD_PER_IMAGE = {"TillerShuffle"}

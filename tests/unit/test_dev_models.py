@@ -121,13 +121,16 @@ def test_every_name_in_the_recipes_gets_a_model_of_its_family():
     }
     name = "diffusion_pytorch_model_promax.safetensors"
     union = {"9": {"class_type": "TillerLoadControl", "inputs": {"control_name": name}}}
-    wanted = models.wanted_files([RECIPE, xl, depth, union])
+    face = "face_lora_sdxl.safetensors"
+    lora = {"9": {"class_type": "TillerLoadLoRA", "inputs": {"lora_name": face}}}
+    wanted = models.wanted_files([RECIPE, xl, depth, union, lora])
     assert {(kind, name, models.substitute(kind, name)) for kind, name in wanted} == {
         ("checkpoints", "v1-5.safetensors", "checkpoints/tiller_toy_sd15.safetensors"),
         ("controlnet", "control_canny.safetensors", "controlnet/tiller_toy_sd15_lines.safetensors"),
         ("controlnet", "canny_SDXL.safetensors", "controlnet/tiller_standin_control_sdxl.safetensors"),
         ("controlnet", "sd15_depth.safetensors", "controlnet/tiller_standin_control_sd15.safetensors"),
         ("controlnet", name, "controlnet/tiller_standin_union_sdxl.safetensors"),
+        ("loras", face, "loras/tiller_standin_lora_sdxl.safetensors"),
     }
 
 

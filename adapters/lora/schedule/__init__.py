@@ -1,0 +1,1 @@
+"""LoRAs on some conditionings and some steps only, through the host's hooks."""
