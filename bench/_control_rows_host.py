@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _control_rows import Row, host
+from _rows import Row, host
 
 CORE = "ComfyUI"
 DIFFUSERS = "diffusers"

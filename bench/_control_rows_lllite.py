@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from _control_rows import Row, host
+from _rows import Row, host
 
 STRENGTH = 2.5
 """At this the additions are about as large as the tokens: the effect stands clear of rounding."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _control_rows import Row, host
+from _rows import Row, host
 
 KERNEL = 3
 

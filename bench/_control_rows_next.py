@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from _control_rows import Row, host
+from _rows import Row, host
 
 
 def _cases() -> Any:

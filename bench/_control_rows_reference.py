@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from _control_rows import Row, host
+from _rows import Row, host
 
 KIND = "Reference"
 BY_HAND = "formulas of sd-webui-controlnet by hand"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from _control_rows import Row, host
+from _rows import Row, host
 
 FRAMES = 6
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from _control_rows import Row, host
+from _rows import Row, host
 
 Measure = Callable[[], tuple[float, float]]
 KIND = "ControlNet-Union"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from _control_rows import Row, host
+from _rows import Row, host
 
 STRENGTH = 0.7
 

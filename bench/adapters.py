@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from _adapter_speed_models import STEPS, Adapter, Drawn, Place, Sampling, kept, model_of, ours, waits
 from _adapter_speed_usual import usual
-from _control_rows import host
+from _rows import host
 
 ROUNDS = 9
 GOAL = 0.15

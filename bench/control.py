@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import _control_speed_union as union
 import torch
-from _control_rows import host
+from _rows import host
 
 ROUNDS, STEPS = 3, 3
 FAMILIES = ["sd15", "sdxl", "union"]

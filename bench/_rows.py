@@ -1,4 +1,4 @@
-"""What one row of the table of control nets is, and the host that it runs in."""
+"""What one row of a table of differences is, and the host that it runs in."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def host() -> Any:
 
 
 class Row(NamedTuple):
-    """One comparison of our control with its reference, on random weights.
+    """One comparison of what is ours with its reference, on random weights.
 
     `what` says what runs (a sampling, one call, one module), `reference` what it is held against. `measure`
     gives the greatest absolute difference and the greatest absolute value of the reference's effect: what
-    the control changes where there is a picture without it, else the values themselves. float32, one
-    thread, zero convolutions re-drawn, under 20 seconds.
+    it changes where there is a picture without it, else the values themselves. float32, one thread, zero
+    convolutions re-drawn, under 20 seconds.
     """
 
     kind: str
