@@ -30,6 +30,8 @@ LOADERS: dict[str, tuple[str, str]] = {
     "TillerLoRAUnit": ("lora_name", "loras"),
     "TillerLoRAInfo": ("lora_name", "loras"),
     "TillerScheduleLoRA": ("lora_name", "loras"),
+    "TillerLoadIPAdapter": ("ip_adapter_name", "ipadapter"),
+    "TillerLoadImageEncoder": ("encoder_name", "clip_vision"),
 }
 """Loader node -> its input that names a file, and the models folder that file lies in."""
 
@@ -188,7 +190,8 @@ def substitute(folder: str, name: str) -> str:
     """The file of ours (below a models folder) that is used in place of the one named.
 
     The default model takes the places of SD1.5 checkpoints and of those control nets that it has learned;
-    everything else is a random stand-in of the family that the name tells.
+    everything else is a random stand-in of the family that the name tells, adapters for SD1.5 one that fits
+    the default model.
     """
     low = name.lower()
     family = next((value for sign, value in STANDIN_FAMILIES.items() if sign in low), "sd15")
@@ -197,6 +200,11 @@ def substitute(folder: str, name: str) -> str:
     words = re.split(r"[^a-z0-9]+", low)
     if folder == "controlnet" and not set(UNION_WORDS).isdisjoint(words):
         return "controlnet/tiller_standin_union_sdxl.safetensors"
+    if folder == "ipadapter":
+        kind = "faceid" if "faceid" in low else "ip_adapter"
+        return f"ipadapter/tiller_standin_{kind}_{'toy' if family == 'sd15' else family}.safetensors"
+    if folder == "clip_vision":
+        return f"clip_vision/tiller_standin_encoder_{'l' if 'large' in words else 'h'}.safetensors"
     for part, known in CONTROL_WORDS.items():
         if family == "sd15" and any(word.startswith(known) for word in words):
             return files.CONTROLS[part]

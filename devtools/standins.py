@@ -320,6 +320,72 @@ def _union() -> Layout:
     return Layout({key.replace("in_proj.", "in_proj_"): shape for key, shape in shapes.items()}, {})
 
 
+ADAPTER_LAYERS = {"sd15": 4, "toy": 7, "sdxl": 6}
+"""Cross-attentions of the stand-ins of SD1.5 and SDXL and of the default model, all 320 wide."""
+
+LAYER_WIDTH, FACE_WIDTH, TOKENS, LORA_RANK = 320, 512, 4, 4
+
+
+def _dense(name: str, rows: int, columns: int) -> Shapes:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _adapter_layers(base: str, text: int, rank: int = 0) -> Shapes:
+    """Keys and values of an image prompt adapter; with `rank`, a LoRA at every attention."""
+    shapes: Shapes = {}
+    for index in range(ADAPTER_LAYERS[base]):
+        for number, read in ((2 * index, LAYER_WIDTH), (2 * index + 1, text)):
+            for name in ("q", "k", "v", "out") if rank else ():
+                lora = f"ip_adapter.{number}.to_{name}_lora."
+                shapes[lora + "down.weight"] = (rank, read if name in "kv" else LAYER_WIDTH)
+                shapes[lora + "up.weight"] = (LAYER_WIDTH, rank)
+        own = f"ip_adapter.{2 * index + 1}.to_"
+        shapes |= {f"{own}k_ip.weight": (LAYER_WIDTH, text), f"{own}v_ip.weight": (LAYER_WIDTH, text)}
+    return shapes
+
+
+def _ip_adapter(base: str, text: int) -> Layout:
+    """A standard IP-Adapter that reads CLIP-ViT-H's picture vector."""
+    proj = _dense("image_proj.proj", TOKENS * text, 1024) | _norm("image_proj.norm", text)
+    return Layout(proj | _adapter_layers(base, text), {})
+
+
+def _face_id(base: str, text: int) -> Layout:
+    """A FaceID adapter with its LoRA half."""
+    proj = _dense("image_proj.proj.0", 2 * FACE_WIDTH, FACE_WIDTH) | _norm("image_proj.norm", text)
+    proj |= _dense("image_proj.proj.2", TOKENS * text, 2 * FACE_WIDTH)
+    return Layout(proj | _adapter_layers(base, text, LORA_RANK), {})
+
+
+def _ip_adapter_flux() -> Layout:
+    """XLabs' IP-Adapter, which reads CLIP-ViT-L's picture vector, for the stand-in of Flux."""
+    width, root = FLUX["context_in_dim"], "ip_adapter_proj_model."
+    shapes = _dense(root + "proj", TOKENS * width, 768) | _norm(root + "norm", width)
+    for block in range(FLUX["depth"]):
+        name = f"double_blocks.{block}.processor.ip_adapter_double_stream_"
+        for side in "kv":
+            shapes |= _dense(f"{name}{side}_proj", FLUX["hidden_size"], width)
+    return Layout(shapes, {})
+
+
+def _encoder(config: str) -> Layout:
+    """A picture encoder of the host with two layers, the least that has a last but one."""
+    import comfy.clip_model
+    import torch
+    from comfy import ops
+
+    path = Path(comfy.clip_model.__file__).parent / f"clip_vision_config_{config}.json"
+    described = {**json.loads(path.read_text(encoding="utf-8")), "num_hidden_layers": 2}
+    module = comfy.clip_model.CLIPVisionModelProjection(
+        described, torch.float32, "meta", ops.disable_weight_init
+    )
+    return Layout(_shapes(module, ""), {})
+
+
 class StandIn(NamedTuple):
     """A stand-in: the models folder it belongs to and the layout it has."""
 
@@ -347,6 +413,14 @@ STANDINS: dict[str, StandIn] = {
         for family in ("sd15", "sdxl", "flux")
     },
     "tiller_standin_control_flux": StandIn("controlnet", lambda: Layout(_flux("", control=True), {})),
+    "tiller_standin_ip_adapter_sd15": StandIn("ipadapter", lambda: _ip_adapter("sd15", 768)),
+    "tiller_standin_ip_adapter_toy": StandIn("ipadapter", lambda: _ip_adapter("toy", 768)),
+    "tiller_standin_ip_adapter_sdxl": StandIn("ipadapter", lambda: _ip_adapter("sdxl", 2048)),
+    "tiller_standin_ip_adapter_flux": StandIn("ipadapter", _ip_adapter_flux),
+    "tiller_standin_faceid_sd15": StandIn("ipadapter", lambda: _face_id("sd15", 768)),
+    "tiller_standin_faceid_toy": StandIn("ipadapter", lambda: _face_id("toy", 768)),
+    "tiller_standin_encoder_h": StandIn("clip_vision", lambda: _encoder("h")),
+    "tiller_standin_encoder_l": StandIn("clip_vision", lambda: _encoder("vitl")),
 }
 
 

@@ -41,6 +41,7 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "TILLER_MOTION": lambda feeder: feeder.node("TillerLoadMotion")[0],
     "TILLER_FACE_ANALYSIS": lambda feeder: feeder.node("TillerLoadFaceAnalysis")[0],
     "TILLER_FACES": lambda feeder: feeder.node("TillerAnalyzeFaces")[0],
+    "TILLER_IP_ADAPTER": lambda feeder: feeder.node("TillerLoadIPAdapter")[0],
     "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
 }
 SMALL = {"resolution": 64}
@@ -53,6 +54,7 @@ FEW = {
     "TillerLoRAUnit": LORA,
     "TillerLoRAInfo": LORA,
     "TillerScheduleLoRA": LORA,
+    "TillerLoadIPAdapter": {"ip_adapter_name": "tiller_standin_ip_adapter_sd15.safetensors"},
     "TillerLoadMotion": {"motion_name": "tiller_standin_motion_sd15.safetensors"},
     "TillerApplyModelOffset": {"offset_name": "loras/tiller_standin_offset_sd15.safetensors"},
 }

@@ -58,6 +58,7 @@ NAMES_ELSEWHERE = {
     "TillerPiDiNet": {"PiDiNetPreprocessor", "softedge_pidinet", "softedge_pidisafe"},
     "TillerLoadControl": {"ControlNetLoader", "ACN_ControlNetLoaderAdvanced", "LoadLLLite"},
     "TillerLoadFaceAnalysis": {"IPAdapterInsightFaceLoader", "InstantIDFaceAnalysis", "antelopev2"},
+    "TillerLoadIPAdapter": {"IPAdapterModelLoader", "IPAdapterUnifiedLoader", "LoadFluxIPAdapter"},
     "TillerLoadMotion": {"ADE_LoadAnimateDiffModel"},
     "TillerMLSD": {"M-LSDPreprocessor", "mlsd"},
     "TillerOpenPose": {"OpenposePreprocessor", "openpose_full", "openpose_faceonly"},

@@ -1,0 +1,1 @@
+"""Loading adapter files, and saying what they are."""
