@@ -16,7 +16,6 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..identify import CONTEXT_FAMILIES
-from .blocks import spans
 
 FORMS = (
     ("hada_w1_", "LoHa"),
@@ -250,8 +249,3 @@ def _tags(text: str) -> tuple[list[str], list[tuple[str, int]]]:
 def _cut(text: str) -> str:
     flat = " ".join(str(text).split())
     return flat if len(flat) <= MOST_LETTERS else f"{flat[:MOST_LETTERS]}..."
-
-
-def blocks_in_words(facts: LoraFacts) -> str:
-    """The blocks of a file, neighbours joined."""
-    return spans(facts.blocks)
