@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..injection.apply import inject, injection_hooks, unet_sites
+from ..injection.apply import flux_blocks, inject, injection_hooks, unet_sites
 from ..injection.injection import Injection
 from ..injection.mask import usable
 from ..injection.tokens import Tokens
 from ..injection.unet import UNetInjection
+from .flux_layers import flux_injection, flux_tokens
 from .layers import projections
 from .projectors import tokens_of
 from .records import Base, ImagePrompt, IPAdapter
@@ -32,8 +33,15 @@ def unet_injection(
     return UNetInjection(terms, settings.start, settings.end, usable(settings.mask))
 
 
+def injection_into_flux(
+    model: Any, adapter: IPAdapter, tokens: Tokens, settings: InjectionSettings, composition: Tokens | None
+) -> Injection:
+    """The injection into a Flux model; raises ValueError for an adapter of another model."""
+    return flux_injection(flux_blocks(model), adapter, tokens, settings, composition)
+
+
 BUILDERS: Mapping[Base, Build] = MappingProxyType(
-    {"SD1.5": unet_injection, "SDXL": unet_injection, "Kolors": unet_injection}
+    {"SD1.5": unet_injection, "SDXL": unet_injection, "Kolors": unet_injection, "Flux": injection_into_flux}
 )
 """The base model that an adapter is for -> what makes its injection."""
 
@@ -104,4 +112,7 @@ def prompt_injection(
 ) -> Injection:
     """An image prompt as an injection into a MODEL."""
     layout = None if composition is None else tokens_of(adapter, composition)
-    return injection_of(model, adapter, tokens_of(adapter, prompt), settings, layout)
+    tokens = tokens_of(adapter, prompt)
+    if adapter.spec.base == "Flux":
+        tokens = flux_tokens(adapter, tokens, prompt)
+    return injection_of(model, adapter, tokens, settings, layout)

@@ -28,8 +28,12 @@ def modules() -> SimpleNamespace:
         "tokens": "injection.tokens",
         "kv": "injection.keys_values",
         "mask": "injection.mask",
+        "formats": "image_prompt.formats",
         "layers": "image_prompt.flux_layers",
+        "projectors": "image_prompt.projectors",
+        "prompts": "image_prompt.apply",
         "records": "image_prompt.records",
+        "terms": "image_prompt.terms",
     }
     return SimpleNamespace(
         **{name: importlib.import_module(f"tiller.adapters.{path}") for name, path in names.items()}
@@ -63,6 +67,24 @@ def adapter(variant: str, of: real.Family, seed: int = 0) -> Any:
     return records.IPAdapter(spec, {}, held, "adapter.safetensors")
 
 
+def published(variant: str, of: real.Family, seed: int = 0) -> Any:
+    """A loaded adapter as a file of it gives, with its projector; known by its keys and shapes."""
+    ours, blocks = modules(), modules().apply.flux_blocks(of.model)
+    files = importlib.import_module("tiller.tests.adapter_files")
+    content = files.random_flux_adapter(variant, WIDTH, blocks.double, blocks.single, seed)
+    spec = ours.formats.identify_adapter({key: tuple(value.shape) for key, value in content.items()})
+    return ours.records.IPAdapter(spec, *ours.formats.split(content), "published.safetensors")
+
+
+def prompt_for(spec: Any, seed: int = 0, has_negative: bool = True) -> Any:
+    """Random embeddings for an adapter, and others or zeros for the negative side."""
+    generator, records = torch.Generator().manual_seed(seed), modules().records
+    shape = (1, spec.embeds.tokens, spec.embeds.width)
+    embeds, negative = (torch.randn(shape, generator=generator) for _ in range(2))
+    part = records.PromptPart(embeds, negative if has_negative else torch.zeros(shape))
+    return records.ImagePrompt(spec.embeds, (part,))
+
+
 def tokens(seed: int = 0, count: int = 1, each: int = 4) -> Any:
     """Random image tokens for both sides, normalised as projectors leave them."""
     generator = torch.Generator().manual_seed(100 + seed)
@@ -73,11 +95,9 @@ def tokens(seed: int = 0, count: int = 1, each: int = 4) -> Any:
 def make(variant: str, seed: int = 0, of: Any = None, held: Any = None, **settings: Any) -> Any:
     """An injection of a random adapter with weight 0.8 at every block that the variant has."""
     ours, of = modules(), of or small_flux()
-    weight = settings.pop("weight", (0.8,))
+    given = ours.terms.InjectionSettings(**{"weight": (0.8,), **settings})
     blocks = ours.apply.flux_blocks(of.model)
-    given = ours.layers.flux_weights(blocks, weight)
-    terms = ours.layers.flux_terms(adapter(variant, of, seed), blocks, held or tokens(seed), given)
-    return ours.layers.INJECTIONS[variant](terms, **settings)
+    return ours.layers.flux_injection(blocks, adapter(variant, of, seed), held or tokens(seed), given)
 
 
 def rows_of(held: Any, chunks: Any, rows: int) -> torch.Tensor:
@@ -113,6 +133,7 @@ def diffusers_network(of: real.Family, held: dict[str, torch.Tensor], scale: flo
         for side in "kv":
             for kind in ("weight", "bias"):
                 layers[f"{number}.to_{side}_ip.{kind}"] = held[XLABS_KEY.format(number, side, kind)]
+    theirs.register_to_config(joint_attention_dim=layers["0.to_k_ip.weight"].shape[1])
     projector = {"proj.weight": torch.zeros(4 * TEXT, 8)}
     processors = theirs._convert_ip_adapter_attn_to_diffusers(
         [{"image_proj": projector, "ip_adapter": layers}], low_cpu_mem_usage=False
@@ -133,10 +154,10 @@ def _there(state: dict[str, torch.Tensor], place: Any) -> torch.Tensor:
     return more[0](value) if more else value
 
 
-def with_diffusers(of: real.Family, variant_weights: dict[str, torch.Tensor], held: Any, scale: float) -> Any:
+def with_diffusers(of: real.Family, layers: dict[str, torch.Tensor], held: Any, scale: float) -> Any:
     """A clone of the small model that computes with diffusers' network instead of the host's."""
     theirs, network = (
-        diffusers_network(of, variant_weights, scale),
+        diffusers_network(of, layers, scale),
         of.model.model.diffusion_model,
     )
     extension = importlib.import_module("comfy.patcher_extension")
@@ -166,6 +187,13 @@ def with_diffusers(of: real.Family, variant_weights: dict[str, torch.Tensor], he
     clone = of.model.clone()
     clone.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, "diffusers", run)
     return clone
+
+
+def reference(variant: str, of: real.Family, held: dict[str, torch.Tensor], given: Any, scale: float) -> Any:
+    """A clone with diffusers' network for XLabs, with blocks written out for InstantX."""
+    if variant == XLABS:
+        return with_diffusers(of, held, given, scale)
+    return instantx_by_hand(of, held, given, scale, [])
 
 
 def instantx_by_hand(

@@ -47,7 +47,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_xlabs_equals_diffusers() -> None:
     of = small_flux()
-    wanted = picture(fake.with_diffusers(of, fake.weights(XLABS, of), fake.tokens(), 0.8))
+    wanted = picture(fake.reference(XLABS, of, fake.weights(XLABS, of), fake.tokens(), 0.8))
     effect = real.difference(wanted, picture(of.model))
     assert effect > 0.5
     assert real.difference(picture(injected(XLABS)), wanted) / effect < TOLERANCE
@@ -60,6 +60,28 @@ def test_instantx_equals_the_blocks_written_out() -> None:
     assert effect > 0.5
     assert real.difference(picture(injected(INSTANTX)), wanted) / effect < TOLERANCE
     assert set(hits) == set(range(7))
+
+
+@VARIANTS
+def test_a_prompt_goes_through_the_projector_of_a_published_file(variant: str) -> None:
+    ours, of, held = modules(), small_flux(), fake.published(variant, small_flux())
+    prompt = fake.prompt_for(held.spec)
+    clone = ours.prompts.apply_ip_adapter(of.model, held, prompt, ours.terms.InjectionSettings((0.7,)))
+    wanted = fake.reference(variant, of, held.ip_adapter, ours.projectors.tokens_of(held, prompt), 0.7)
+    expected = picture(wanted)
+    effect = real.difference(expected, picture(of.model))
+    assert effect > 0.5
+    assert real.difference(picture(clone), expected) / effect < TOLERANCE
+
+
+def test_without_a_negative_picture_instantx_leaves_the_negative_as_it_is() -> None:
+    ours, of, held = modules(), small_flux(), fake.published(INSTANTX, small_flux())
+    given = (held, fake.prompt_for(held.spec, has_negative=False), ours.terms.InjectionSettings())
+    whole = picture(ours.prompts.apply_ip_adapter(of.model, *given))
+    hooked = picture(of.model, hooks=ours.prompts.ip_adapter_hooks(of.model, *given))
+    effect = real.difference(whole, picture(of.model))
+    assert effect > 0.5
+    assert real.difference(whole, hooked) / effect < TOLERANCE
 
 
 @pytest.mark.parametrize(("variant", "reached"), [(XLABS, 19), (INSTANTX, 57)])
@@ -192,16 +214,6 @@ def test_hooks_bring_it_to_one_conditioning_only(variant: str, cfg: float) -> No
     whole = picture(apply.inject(model, injection), cfg=cfg)
     assert not torch.equal(hooked, picture(model, cfg=cfg))
     assert torch.equal(hooked, whole) == (cfg == 1.0)
-
-
-def test_a_negative_side_of_zeros_adds_nothing_for_instantx() -> None:
-    held = fake.tokens()
-    silent = modules().tokens.Tokens(held.cond, torch.zeros_like(held.uncond))
-    injection = make(INSTANTX, held=silent)
-    whole = picture(modules().apply.inject(small_flux().model, injection))
-    hooked = picture(small_flux().model, hooks=modules().apply.injection_hooks(injection))
-    assert real.difference(whole, hooked) < TOLERANCE * 10
-    assert real.difference(whole, picture(injected(INSTANTX))) > 0.5
 
 
 @VARIANTS

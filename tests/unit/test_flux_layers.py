@@ -5,12 +5,13 @@ import re
 import pytest
 import torch
 from tiller.adapters.image_prompt.flux_layers import (
-    INJECTIONS,
+    block_factors,
+    flux_injection,
     flux_terms,
-    flux_weights,
-    flux_weights_by_name,
+    flux_tokens,
 )
-from tiller.adapters.image_prompt.records import AdapterSpec, IPAdapter
+from tiller.adapters.image_prompt.records import AdapterSpec, EmbedState, ImagePrompt, IPAdapter, PromptPart
+from tiller.adapters.image_prompt.terms import InjectionSettings
 from tiller.adapters.injection.flux import FluxBlocks, HeadNorm, InstantXInjection, XLabsInjection
 from tiller.adapters.injection.injection import Call, Run
 from tiller.adapters.injection.keys_values import Pair, Table
@@ -48,18 +49,19 @@ def tokens(uncond=None):
 
 def placed(variant, size=(5, 6), mask=None, weight=(1.0,), options=None):
     """Options of one call with an adapter in them, and the queries' length for a latent of this size."""
-    terms = flux_terms(adapter(variant), BLOCKS, tokens(), flux_weights(BLOCKS, weight))
-    injection = INJECTIONS[variant](terms, mask=mask)
+    injection = flux_injection(
+        BLOCKS, adapter(variant), tokens(), InjectionSettings(weight=weight, mask=mask)
+    )
     call = Call((0,), None, lambda: None, torch.device("cpu"), torch.float32, size)
     options = {} if options is None else options
-    injection.place(call, Run(Table(terms, call.device, call.dtype), None), options)
+    injection.place(call, Run(Table(injection.terms, call.device, call.dtype), None), options)
     return options
 
 
 @VARIANTS
 def test_weights_lie_at_their_blocks_in_order(variant):
     mine = adapter(variant)
-    terms = flux_terms(mine, BLOCKS, tokens(), flux_weights(BLOCKS, (0.5,)))
+    terms = flux_terms(BLOCKS, mine, tokens(), InjectionSettings(weight=(0.5,)))
     names = [site.name for site in terms]
     assert names == ["D00", "D01", "S00", "S01", "S02"][: 2 if variant == XLABS else 5]
     last = terms["double", 1] if variant == XLABS else terms["single", 2]
@@ -83,14 +85,14 @@ def test_an_adapter_of_another_model_is_refused_with_both_named(variant, other, 
     count = "2 double blocks" if variant == XLABS else "5 blocks"
     text = f"mine.safetensors is {variant}, made for {count} of width 8. The model {has}. Choose"
     with pytest.raises(ValueError, match=re.escape(text)):
-        flux_terms(adapter(variant), other, tokens(), {})
+        flux_terms(other, adapter(variant), tokens(), InjectionSettings())
 
 
 def test_instantx_needs_the_single_blocks_too_and_xlabs_does_not_ask():
     other = FluxBlocks(2, 9, 8, 2)
-    assert len(flux_terms(adapter(XLABS), other, tokens(), flux_weights(other, (1.0,)))) == 2
+    assert len(flux_terms(other, adapter(XLABS), tokens(), InjectionSettings())) == 2
     with pytest.raises(ValueError, match="9 single"):
-        flux_terms(adapter(INSTANTX), other, tokens(), {})
+        flux_terms(other, adapter(INSTANTX), tokens(), InjectionSettings())
 
 
 def test_keys_and_values_are_normed_per_head():
@@ -100,19 +102,45 @@ def test_keys_and_values_are_normed_per_head():
     assert not HeadNorm(2)(Pair(torch.zeros(1, 4, 8), torch.zeros(1, 4, 8))).v.any()
 
 
-def test_weights_by_name():
-    chosen = flux_weights_by_name(BLOCKS, (0.5, 1.0), {"D01": 2.0, "s2": 0.0})
-    assert chosen == {("double", 1): (1.0, 2.0), ("single", 2): (0.0, 0.0)}
-    terms = flux_terms(adapter(INSTANTX), BLOCKS, tokens(), chosen)
-    assert [site.name for site in terms] == ["D01", "S02"]
-    for wrong in ("D02", "S03", "IN04", "D"):
-        with pytest.raises(ValueError, match=rf"{wrong} is no block.*D00 to D01 and S00 to S02"):
-            flux_weights_by_name(BLOCKS, (1.0,), {wrong: 1.0})
+def test_factors_by_block_name():
+    settings = InjectionSettings(weight=(0.5, 1.0), layers="ALL:0, D01:2, s2:0.5")
+    terms = flux_terms(BLOCKS, adapter(INSTANTX), tokens(), settings)
+    assert {site.name: term.weight for site, term in terms.items() if term.acts} == {
+        "D01": (1.0, 2.0),
+        "S02": (0.25, 0.5),
+    }
+    assert set(block_factors(BLOCKS.sites, "").values()) == {1.0}
+    with pytest.raises(ValueError, match="no block D02; its blocks are CLIP, T5, IN, D00-D01, S00-S02, OUT"):
+        block_factors(BLOCKS.sites, "D02:1")
 
 
-def test_weight_types_of_unets_are_refused():
-    with pytest.raises(ValueError, match=r"style transfer names blocks of a UNet.*Choose linear, or give"):
-        flux_weights(BLOCKS, (1.0,), "style transfer")
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"weight_type": "style transfer"}, '"style transfer" deals the weight out to layers of a UNet.*'
+         "Choose linear, or give factors by block name in the Advanced node: D00-D09"),
+        ({"scaling": "K+V w/ C penalty"}, '"K.V w/ C penalty" goes by the widths.*Choose V only or K.V'),
+    ],
+)  # fmt: skip
+def test_what_means_something_for_unets_alone_is_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        flux_terms(BLOCKS, adapter(XLABS), tokens(), InjectionSettings(**settings))
+
+
+def test_a_composition_is_refused():
+    with pytest.raises(ValueError, match="not known which blocks carry the layout"):
+        flux_terms(BLOCKS, adapter(XLABS), tokens(), InjectionSettings(), tokens())
+
+
+def test_without_a_negative_picture_instantx_gives_the_negative_side_nothing():
+    held, state = tokens(), EmbedState("SigLIP-so400m-384", "pooled", 1, 3)
+    none = PromptPart(drawn(1, 1, 3), torch.zeros(1, 1, 3))
+    some = PromptPart(drawn(1, 1, 3), drawn(1, 1, 3))
+    silent = flux_tokens(adapter(INSTANTX), held, ImagePrompt(state, (none, none)))
+    assert silent.cond is held.cond
+    assert not silent.uncond.any()
+    assert flux_tokens(adapter(INSTANTX), held, ImagePrompt(state, (none, some))) is held
+    assert flux_tokens(adapter(XLABS), held, ImagePrompt(state, (none, none))) is held
 
 
 @VARIANTS
@@ -184,4 +212,8 @@ def test_a_mask_needs_all_tokens_of_the_picture(variant):
 
 
 def test_each_variant_has_its_way_in():
-    assert [INJECTIONS[XLABS], INJECTIONS[INSTANTX]] == [XLabsInjection, InstantXInjection]
+    for variant, kind in ((XLABS, XLabsInjection), (INSTANTX, InstantXInjection)):
+        settings = InjectionSettings(start=0.25, end=0.75)
+        injection = flux_injection(BLOCKS, adapter(variant), tokens(), settings)
+        assert type(injection) is kind
+        assert (injection.start, injection.end) == (0.25, 0.75)
