@@ -32,8 +32,13 @@ def projections(adapter: IPAdapter, sites: Mapping[Site, tuple[int, int]]) -> di
         ):
             break
         found[site] = Projection(to_k, to_v)
-    if not sites or len(found) != len(sites) or len(adapter.spec.layers) != len(sites):
-        widths = sorted({width for _, width in sites.values()})
+    widths = sorted({width for _, width in sites.values()})
+    if (
+        not sites
+        or len(found) != len(sites)
+        or len(adapter.spec.layers) != len(sites)
+        or widths != [adapter.spec.text_width]
+    ):
         raise ValueError(
             f"{adapter.name} is {adapter.spec.variant} for {adapter.spec.base}: {len(adapter.spec.layers)} "
             f"layers, text width {adapter.spec.text_width}. The model has {len(sites)} cross-attention "
