@@ -129,8 +129,10 @@ def _providers(runtime: Any, choice: ProviderChoice, device: torch.device) -> li
 
     Raises ValueError when onnxruntime does not offer the chosen one.
     """
+    if choice == "CPU" or (choice == "auto" and device.type == "mps"):
+        return [CPU_PROVIDER]
     if choice == "auto":
-        return [CPU_PROVIDER] if device.type == "mps" else fitting_providers(runtime, device)
+        return fitting_providers(runtime, device)
     offered = runtime.get_available_providers()
     wanted = [name for name in PROVIDERS[choice] if name in offered]
     if not wanted:
@@ -140,7 +142,7 @@ def _providers(runtime: Any, choice: ProviderChoice, device: torch.device) -> li
             f"CUDA pip install --force-reinstall --no-deps onnxruntime-gpu=={runtime.__version__}), or "
             "choose auto or CPU."
         )
-    return list(dict.fromkeys([*(on_device(name, device) for name in wanted), CPU_PROVIDER]))
+    return [*(on_device(name, device) for name in wanted), CPU_PROVIDER]
 
 
 def _opened(runtime: Any, path: Path, providers: list[Any]) -> Any:
