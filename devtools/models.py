@@ -35,6 +35,9 @@ LOADERS: dict[str, tuple[str, str]] = {
 }
 """Loader node -> its input that names a file, and the models folder that file lies in."""
 
+AUTO = "auto"
+"""In place of a file's name: the loader finds the one that fits, here a stand-in under its own name."""
+
 LATENT = "EmptyLatentImage"
 SIZES = {"SD1.5": 512, "SDXL": 1024}
 STEPS = 20
@@ -227,7 +230,8 @@ def ensure_standins(environment: Environment, names: Iterable[str] = ()) -> Path
     folder = environment.places.standins
     default = default_model.ensure(environment)
     wanted = wanted_files(shipped_prompts(environment.places.root).values())
-    used = {folder / kind / name: Path(substitute(kind, name)) for kind, name in wanted}
+    files = ((kind, name, substitute(kind, name)) for kind, name in wanted)
+    used = {folder / (ours if name == AUTO else f"{kind}/{name}"): Path(ours) for kind, name, ours in files}
     used |= {folder / name: Path(name) for name in default_model.NAMES}
     needed = {*names, *(path.stem for path in used.values() if path.stem in standins.STANDINS)}
     _make_standins(environment, folder, needed)

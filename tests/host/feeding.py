@@ -42,6 +42,8 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "TILLER_FACE_ANALYSIS": lambda feeder: feeder.node("TillerLoadFaceAnalysis")[0],
     "TILLER_FACES": lambda feeder: feeder.node("TillerAnalyzeFaces")[0],
     "TILLER_IP_ADAPTER": lambda feeder: feeder.node("TillerLoadIPAdapter")[0],
+    "TILLER_IMAGE_ENCODER": lambda feeder: feeder.node("TillerLoadImageEncoder")[0],
+    "TILLER_IMAGE_PROMPT": lambda feeder: feeder.node("TillerEncodeImagePrompt")[0],
     "TILLER_QR": lambda feeder: feeder.node("TillerQRCode")[1],
 }
 SMALL = {"resolution": 64}

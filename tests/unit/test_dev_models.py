@@ -123,7 +123,11 @@ def test_every_name_in_the_recipes_gets_a_model_of_its_family():
     union = {"9": {"class_type": "TillerLoadControl", "inputs": {"control_name": name}}}
     face = "face_lora_sdxl.safetensors"
     lora = {"9": {"class_type": "TillerLoadLoRA", "inputs": {"lora_name": face}}}
-    wanted = models.wanted_files([RECIPE, xl, depth, union, lora])
+    encoders = {
+        str(number): {"class_type": "TillerLoadImageEncoder", "inputs": {"encoder_name": encoder}}
+        for number, encoder in enumerate(("auto", "clip-vit-large-patch14.safetensors"))
+    }
+    wanted = models.wanted_files([RECIPE, xl, depth, union, lora, encoders])
     assert {(kind, name, models.substitute(kind, name)) for kind, name in wanted} == {
         ("checkpoints", "v1-5.safetensors", "checkpoints/tiller_toy_sd15.safetensors"),
         ("controlnet", "control_canny.safetensors", "controlnet/tiller_toy_sd15_lines.safetensors"),
@@ -131,6 +135,12 @@ def test_every_name_in_the_recipes_gets_a_model_of_its_family():
         ("controlnet", "sd15_depth.safetensors", "controlnet/tiller_standin_control_sd15.safetensors"),
         ("controlnet", name, "controlnet/tiller_standin_union_sdxl.safetensors"),
         ("loras", face, "loras/tiller_standin_lora_sdxl.safetensors"),
+        ("clip_vision", "auto", "clip_vision/tiller_standin_encoder_h.safetensors"),
+        (
+            "clip_vision",
+            "clip-vit-large-patch14.safetensors",
+            "clip_vision/tiller_standin_encoder_l.safetensors",
+        ),
     }
 
 
