@@ -38,6 +38,9 @@ LOADERS: dict[str, tuple[str, str]] = {
 AUTO = "auto"
 """In place of a file's name: the loader finds the one that fits, here a stand-in under its own name."""
 
+PACK_LOADER = ("TillerLoadFaceAnalysis", "pack")
+"""The loader of a folder of files, and its input that names the folder."""
+
 LATENT = "EmptyLatentImage"
 SIZES = {"SD1.5": 512, "SDXL": 1024}
 STEPS = 20
@@ -187,6 +190,13 @@ def wanted_files(prompts: Iterable[Prompt]) -> set[tuple[str, str]]:
                 if isinstance(node["inputs"].get(key), str):
                     files.add((folder, node["inputs"][key]))
     return files
+
+
+def wanted_packs(prompts: Iterable[Prompt]) -> set[str]:
+    """The names of the packs of face models that the recipes ask for."""
+    loader, key = PACK_LOADER
+    nodes = [node for prompt in prompts for node in prompt.values() if node["class_type"] == loader]
+    return {node["inputs"][key] for node in nodes if isinstance(node["inputs"].get(key), str)}
 
 
 def substitute(folder: str, name: str) -> str:
