@@ -42,6 +42,7 @@ PACK_LOADER = ("TillerLoadFaceAnalysis", "pack")
 """The loader of a folder of files, and its input that names the folder."""
 
 LATENT = "EmptyLatentImage"
+LATENTS = (LATENT, "EmptySD3LatentImage")
 SIZES = {"SD1.5": 512, "SDXL": 1024}
 STEPS = 20
 STANDIN_FAMILIES = {"xl": "sdxl", "flux": "flux"}
@@ -173,7 +174,7 @@ def _patched(
 
 def made_small(prompt: Prompt, size: int = 192, steps: int = 4) -> Prompt:
     """The recipe at a size and number of steps that suit a test; two hints stand for a contact sheet."""
-    patched = _patched(prompt, {}, {"width": size, "height": size}, steps)
+    patched = _patched(prompt, {}, {"width": size, "height": size}, steps, LATENTS)
     for node in patched.values():
         if node["class_type"] == "TillerContactSheet":
             node["inputs"] |= {"resolution": 64, "hints": "canny, hed"}
@@ -204,18 +205,22 @@ def substitute(folder: str, name: str) -> str:
 
     The default model takes the places of SD1.5 checkpoints and of those control nets that it has learned;
     everything else is a random stand-in of the family that the name tells, adapters for SD1.5 one that fits
-    the default model.
+    the default model. Of SDXL it is the one with all its transformers, which weight types count.
     """
     low = name.lower()
     family = next((value for sign, value in STANDIN_FAMILIES.items() if sign in low), "sd15")
     if family == "sd15" and folder == "checkpoints":
         return files.CHECKPOINT
+    if family == "sdxl" and folder == "checkpoints":
+        return "checkpoints/tiller_standin_layers_sdxl.safetensors"
     words = re.split(r"[^a-z0-9]+", low)
     if folder == "controlnet" and not set(UNION_WORDS).isdisjoint(words):
         return "controlnet/tiller_standin_union_sdxl.safetensors"
     if folder == "ipadapter":
         kind = "faceid" if "faceid" in low else "ip_adapter"
-        return f"ipadapter/tiller_standin_{kind}_{'toy' if family == 'sd15' else family}.safetensors"
+        ours = f"tiller_standin_{kind}_{'toy' if family == 'sd15' else family}"
+        is_pickled = low.endswith(".bin") and ours in standins.STANDINS and standins.STANDINS[ours].pickled
+        return f"ipadapter/{ours}{'.bin' if is_pickled else '.safetensors'}"
     if folder == "clip_vision":
         return f"clip_vision/tiller_standin_encoder_{'l' if 'large' in words else 'h'}.safetensors"
     for part, known in CONTROL_WORDS.items():

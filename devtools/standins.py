@@ -186,6 +186,13 @@ def _sdxl() -> Layout:
     return Layout(shapes, {"first_stage_model.vae_scale": 0.13025, "first_stage_model.vae_shift": 0.0})
 
 
+def _sdxl_layers() -> Layout:
+    """SDXL with a transformer in each of the eleven places of the published model, for weight types."""
+    config = {**SDXL_UNET, "transformer_depth_middle": 1}
+    shapes = _unet(UNET_PREFIX, config, [0, 0, 0, 1, 1, 1, 2, 2, 2]) | _taesd("first_stage_model.", 4)
+    return Layout(shapes, {"first_stage_model.vae_scale": 0.13025, "first_stage_model.vae_shift": 0.0})
+
+
 def _flux_checkpoint() -> Layout:
     shapes = _flux(UNET_PREFIX, control=False) | _taesd("vae.", 16)
     return Layout(shapes, {"vae.vae_scale": 0.3611, "vae.vae_shift": 0.1159})
@@ -320,8 +327,9 @@ def _union() -> Layout:
     return Layout({key.replace("in_proj.", "in_proj_"): shape for key, shape in shapes.items()}, {})
 
 
-ADAPTER_LAYERS = {"sd15": 4, "toy": 7, "sdxl": 6}
-"""Cross-attentions of the stand-ins of SD1.5 and SDXL and of the default model, all 320 wide."""
+ADAPTER_LAYERS = {"sd15": 4, "toy": 7, "sdxl": 16}
+"""Cross-attentions of the stand-in of SD1.5, of the default model and of the SDXL with eleven transformers,
+all 320 wide."""
 
 LAYER_WIDTH, FACE_WIDTH, TOKENS, LORA_RANK = 320, 512, 4, 4
 
@@ -387,16 +395,21 @@ def _encoder(config: str) -> Layout:
 
 
 class StandIn(NamedTuple):
-    """A stand-in: the models folder it belongs to and the layout it has."""
+    """A stand-in: the models folder it belongs to and the layout it has.
+
+    `pickled`: a .bin file lies beside it, nested as adapters are published in that form.
+    """
 
     folder: str
     layout: Callable[[], Layout]
+    pickled: bool = False
 
 
 STANDINS: dict[str, StandIn] = {
     "tiller_standin_sd15": StandIn("checkpoints", _sd15),
     "tiller_standin_ip2p_sd15": StandIn("checkpoints", lambda: _sd15(in_channels=8)),
     "tiller_standin_sdxl": StandIn("checkpoints", _sdxl),
+    "tiller_standin_layers_sdxl": StandIn("checkpoints", _sdxl_layers),
     "tiller_standin_flux": StandIn("checkpoints", _flux_checkpoint),
     "tiller_standin_control_sd15": StandIn(
         "controlnet", lambda: Layout(_unet_control("control_model.", SD15_UNET), {})
@@ -418,7 +431,7 @@ STANDINS: dict[str, StandIn] = {
     "tiller_standin_ip_adapter_sdxl": StandIn("ipadapter", lambda: _ip_adapter("sdxl", 2048)),
     "tiller_standin_ip_adapter_flux": StandIn("ipadapter", _ip_adapter_flux),
     "tiller_standin_faceid_sd15": StandIn("ipadapter", lambda: _face_id("sd15", 768)),
-    "tiller_standin_faceid_toy": StandIn("ipadapter", lambda: _face_id("toy", 768)),
+    "tiller_standin_faceid_toy": StandIn("ipadapter", lambda: _face_id("toy", 768), pickled=True),
     "tiller_standin_encoder_h": StandIn("clip_vision", lambda: _encoder("h")),
     "tiller_standin_encoder_l": StandIn("clip_vision", lambda: _encoder("vitl")),
 }
@@ -457,8 +470,10 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def is_current(path: Path) -> bool:
-    """Whether the file exists and was written with the layouts of this version."""
-    return metadata_of(path).get("tiller_standin") == VERSION
+    """Whether the file exists and was written with the layouts of this version, as is what lies beside it."""
+    known = STANDINS.get(path.stem)
+    is_whole = known is None or not known.pickled or path.with_suffix(".bin").is_file()
+    return is_whole and metadata_of(path).get("tiller_standin") == VERSION
 
 
 def ensure_standins(models_dir: Path, names: Iterable[str] | None = None) -> dict[str, Path]:
@@ -469,8 +484,6 @@ def ensure_standins(models_dir: Path, names: Iterable[str] | None = None) -> dic
 
     Raises ValueError for a name that is not a stand-in.
     """
-    from safetensors.torch import save_file
-
     wanted = list(STANDINS) if names is None else [name.removesuffix(".safetensors") for name in names]
     unknown = [name for name in wanted if name not in STANDINS]
     if unknown:
@@ -482,13 +495,26 @@ def ensure_standins(models_dir: Path, names: Iterable[str] | None = None) -> dic
         if is_current(path):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            save_file(random_tensors(STANDINS[name].layout()), part, metadata={"tiller_standin": VERSION})
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        _write(path, STANDINS[name])
     return paths
+
+
+def _write(path: Path, standin: StandIn) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors, part = random_tensors(standin.layout()), path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        if standin.pickled:
+            nested: dict[str, dict[str, Any]] = {}
+            for key, tensor in tensors.items():
+                nested.setdefault(key.partition(".")[0], {})[key.partition(".")[2]] = tensor
+            torch.save(nested, part)
+            part.replace(path.with_suffix(".bin"))
+        save_file(tensors, part, metadata={"tiller_standin": VERSION})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> int:

@@ -151,6 +151,7 @@ def test_every_name_in_the_recipes_gets_a_model_of_its_family():
         ("ipadapter/ip-adapter-plus_sdxl_vit-h.safetensors", "ip_adapter_sdxl"),
         ("ipadapter/flux-ip-adapter.safetensors", "ip_adapter_flux"),
         ("ipadapter/ip-adapter-faceid_sd15.safetensors", "faceid_toy"),
+        ("checkpoints/sd_xl_base_1.0.safetensors", "layers_sdxl"),
         ("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", "encoder_h"),
         ("clip_vision/clip-vit-large-patch14.safetensors", "encoder_l"),
     ],
@@ -159,6 +160,12 @@ def test_adapters_and_encoders_have_stand_ins_that_fit_the_model(name, standin):
     folder, _, file = name.partition("/")
     assert models.substitute(folder, file) == f"{folder}/tiller_standin_{standin}.safetensors"
     assert models.standins.STANDINS[f"tiller_standin_{standin}"].folder == folder
+
+
+def test_a_pickled_adapter_has_a_pickled_stand_in():
+    name = models.substitute("ipadapter", "ip-adapter-faceid_sd15.bin")
+    assert name == "ipadapter/tiller_standin_faceid_toy.bin"
+    assert models.standins.STANDINS["tiller_standin_faceid_toy"].pickled
 
 
 def test_the_list_of_folders_is_what_the_host_reads(tmp_path):

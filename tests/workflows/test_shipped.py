@@ -26,6 +26,11 @@ PICTURES = {
     "recolor": 2,
 }
 """How many pictures a run of each workflow makes."""
+TEXTS = {
+    "sdxl.safetensors": {"width": 2048, "pooled_width": 1280},
+    "flux.safetensors": {"width": 4096, "pooled_width": 768},
+}
+"""Ending of a checkpoint's stand-in that cannot read texts -> the widths of what it takes in their place."""
 WITHOUT_MODELS = {"every_hint"}
 
 
@@ -91,9 +96,11 @@ def test_the_server_knows_every_node_and_input(server, path):
 def with_random_texts(prompt):
     """The recipe with random conditioning for texts, where its checkpoint's stand-in cannot read any."""
     names = [node["inputs"].get("ckpt_name") for node in prompt.values()]
-    if not any(substitute("checkpoints", name).endswith("_sdxl.safetensors") for name in names if name):
+    ours = [substitute("checkpoints", name).rpartition("_")[2] for name in names if name]
+    width = next((widths for ending, widths in TEXTS.items() if ending in ours), None)
+    if width is None:
         return prompt
-    texts = {"class_type": "TestConditioning", "inputs": {"width": 2048, "pooled_width": 1280}}
+    texts = {"class_type": "TestConditioning", "inputs": width}
     return {
         node_id: texts if node["class_type"] == "CLIPTextEncode" else node for node_id, node in prompt.items()
     }
