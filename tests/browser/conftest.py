@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
-from tiller.tests.browser.page import PACK, STAND_INS, ComfyPage, Face
+from tiller.tests.browser.page import FACE_ID, PACK, STAND_INS, ComfyPage, Face
 
 from devtools import annotator_standins, models, quickstart
 from devtools.environment import ROOT, Environment, Places
@@ -69,10 +69,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = Environment(Places(ROOT), Path(sys.executable), Path(host), users_own=True)
     base = tmp_path_factory.mktemp("browser")
     lay_out(base)
-    folder = models.ensure_standins(
-        environment, [name.removesuffix(".safetensors") for name in STAND_INS.values()]
-    )
-    for name in STAND_INS.values():
+    names = {*STAND_INS.values(), FACE_ID}
+    folder = models.ensure_standins(environment, [name.removesuffix(".safetensors") for name in names])
+    for name in names:
         source = next(path for path in folder.rglob(name))
         link_file(source, base / "models" / source.parent.name / name)
     quickstart.copy_photos(environment, base / "input")

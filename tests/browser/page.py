@@ -30,7 +30,12 @@ STAND_INS = {
     "ckpt_name": "tiller_standin_sd15.safetensors",
     "control_net_name": "tiller_standin_control_sd15.safetensors",
     "control_name": "tiller_standin_control_sd15.safetensors",
+    "ip_adapter_name": "tiller_standin_ip_adapter_sd15.safetensors",
+    "encoder_name": "tiller_standin_encoder_h.safetensors",
+    "lora_name": "tiller_standin_lora_sd15.safetensors",
 }
+FACE_ID = "tiller_standin_faceid_sd15.safetensors"
+"""In place of adapters whose name has the word: the node that applies them takes no other."""
 SMALL = {"hints": "canny, hed", "steps": 2, "batch_size": 1, "union_type": "auto"}
 """`union_type`: the small control net is no Union net."""
 LATENTS = frozenset({"EmptyLatentImage", "EmptySD3LatentImage"})
@@ -38,6 +43,13 @@ SIDE = 64
 PICTURES = frozenset({"SaveImage", "PreviewImage"})
 ENGLISH_HELP = re.compile(r"/docs/\w+/en\.md$")
 """English help is the flat page; the front end asks for the one by locale first, and gets 404."""
+
+
+def stand_in(widget: str, file: str) -> str | None:
+    """The file chosen in a loader's widget in place of the one that a workflow names; None for no loader."""
+    if widget == "ip_adapter_name" and "faceid" in file:
+        return FACE_ID
+    return STAND_INS.get(widget)
 
 
 class Face(NamedTuple):
@@ -170,7 +182,7 @@ class ComfyPage:
             for widget in node["widgets"]:
                 name, change = widget["name"], None
                 if name in STAND_INS:
-                    change = STAND_INS[name]
+                    change = stand_in(name, widget["value"])
                 elif name in SMALL:
                     change = SMALL[name]
                 elif name == "seed":
@@ -197,7 +209,7 @@ class ComfyPage:
             missing = {model["node"]: model["name"] for model in self.call("missingModels")}
             for node in self.call("nodes"):
                 for widget in node["widgets"]:
-                    chosen = STAND_INS.get(widget["name"])
+                    chosen = stand_in(widget["name"], missing.get(node["id"], ""))
                     if node["id"] in missing and chosen is not None and widget["value"] == chosen:
                         for name in (missing[node["id"]], chosen):
                             self.call("set", node["id"], widget["name"], name)
