@@ -267,9 +267,8 @@ def identify_adapter(shapes: Shapes, name: str = "the file") -> AdapterSpec:
 
 
 def _identified(shapes: Shapes) -> Identified | None:
-    adapter = {key: shape for key, shape in shapes.items() if _prefix(key, MODEL_PREFIXES) is None}
     try:
-        return identify(adapter)
+        return identify(shapes)
     except UnknownWeightsError:
         return None
 

@@ -91,6 +91,19 @@ def test_files_of_every_folder_are_listed_and_found(folder: Path) -> None:
     assert variants == ["IP-Adapter", "Flux IP-Adapter (InstantX)", "Flux IP-Adapter (XLabs)"]
 
 
+def test_files_of_one_name_in_two_folders_are_both_there(folder: Path) -> None:
+    """Both InstantX' adapter and InstantID's are published as ip-adapter.bin."""
+    torch.save(nested(small("IP-Adapter")), folder / "ipadapter" / "ip-adapter.bin")
+    instantx = files.random_flux_adapter("Flux IP-Adapter (InstantX)", 8, 2, 2, 0)
+    torch.save(nested(instantx), folder / "ipadapter-flux" / "ip-adapter.bin")
+    options = node().define_schema().inputs[0].options
+    assert options == ["ip-adapter.bin", "ipadapter-flux/ip-adapter.bin"]
+    variants = [node().execute(name).args[0].spec.variant for name in options]
+    assert variants == ["IP-Adapter", "Flux IP-Adapter (InstantX)"]
+    with pytest.raises(FileNotFoundError, match=r"needs the file xlabs/ipadapters/ip-adapter\.bin"):
+        node().execute("xlabs/ipadapters/ip-adapter.bin")
+
+
 def test_the_text_says_what_the_file_is_and_wants(folder: Path) -> None:
     save_file(small("IP-Adapter Plus"), folder / "ipadapter" / "plus.safetensors")
     assert node().execute("plus.safetensors").args[1] == (

@@ -36,12 +36,16 @@ def _registered() -> tuple[str, ...]:
 
 
 def adapter_names() -> list[str]:
-    """The files of those folders that may hold an adapter, by their paths below the folder."""
+    """The files of those folders that may hold an adapter, by their paths below the folder.
+
+    A path that an earlier folder has too is led by its folder's place: different files of the same name
+    are published for different models.
+    """
     names: dict[str, None] = {}
     for folder in _registered():
         for name in folder_paths.get_filename_list(folder):
             if PurePath(name).suffix.lower() in SUFFIXES:
-                names[name] = None
+                names[name if name not in names else f"{FOLDERS[folder]}/{name}"] = None
     return list(names)
 
 
@@ -50,6 +54,10 @@ def adapter_path(name: str) -> Path:
     for folder in _registered():
         path = folder_paths.get_full_path(folder, name)
         if path is not None:
+            return Path(path)
+    for folder, place in FOLDERS.items():
+        path = folder_paths.get_full_path(folder, name.removeprefix(f"{place}/"))
+        if path is not None and name.startswith(f"{place}/"):
             return Path(path)
     places = ", ".join(place for folder in FOLDERS for place in folder_paths.get_folder_paths(folder))
     raise FileNotFoundError(
