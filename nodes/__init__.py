@@ -1,6 +1,7 @@
 """What the user sees: each file is V3 schemas and one call apiece."""
 
 from . import (
+    apply_face_id,
     check_control,
     contact_sheet,
     control,
@@ -59,6 +60,7 @@ NODE_CLASS_MAPPINGS = {
         faces.NODES,
         lora.NODES,
         schedule_lora.NODES,
+        apply_face_id.NODES,
     )
     for node in nodes
 }

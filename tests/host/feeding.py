@@ -62,6 +62,9 @@ FEW = {
 }
 """Nodes whose defaults would make everything there is, or take any file that lies there."""
 OWN_SOURCES: dict[tuple[str, str], Callable[["Feeder"], Any]] = {
+    ("TillerApplyFaceID", "ip_adapter"): lambda feeder: feeder.graph.add(
+        "TillerLoadIPAdapter", ip_adapter_name="tiller_standin_faceid_sd15.safetensors"
+    )[0],
     ("TillerSparseControl", "control_net"): lambda feeder: feeder.graph.add(
         "TillerLoadControl", control_name="tiller_standin_sparse_sd15.safetensors"
     )[0],

@@ -14,6 +14,7 @@ LATIN_IN_CHINESE = {"ControlNet", "VAE"}
 """Names of slots that Chinese users know in Latin letters alone."""
 NAMES_ELSEWHERE = {
     "TillerAnalyzeFaces": {"FaceAnalysis", "face embedding"},
+    "TillerApplyFaceID": {"IPAdapterFaceID", "IPAdapterUnifiedLoaderFaceID"},
     "TillerApplyMotion": {"ADE_ApplyAnimateDiffModelSimple", "ADE_AnimateDiffLoaderGen1"},
     "TillerApplyControl": {"ControlNetApplyAdvanced", "ACN_AdvancedControlNetApply"},
     "TillerApplyModelOffset": {"controlnext unet", "load_weight_increasement"},
