@@ -8,7 +8,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -111,21 +110,34 @@ class Sampling(NamedTuple):
                 callback=callback, disable_pbar=True, seed=11,
             )  # fmt: skip
 
-    def step_seconds(self) -> tuple[float, float]:
-        """Seconds of the quickest step after the first, and of all up to the end of the first."""
-        marks: list[float] = []
+    def call(self) -> Callable[[], float]:
+        """One call of the model, as the second step of a run makes it, which gives its seconds."""
+        kept: list[tuple[Any, dict[str, Any]]] = []
 
-        def mark(*_: Any) -> None:
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-                marks.append(time.perf_counter())
-            else:
-                marks.append(time.process_time())
+        def keep(apply_model: Any, given: dict[str, Any]) -> torch.Tensor:
+            kept.append((apply_model, given))
+            return apply_model(given["input"], given["timestep"], **given["c"])
 
-        mark()
-        self.run(mark)
-        first, *later = (after - before for before, after in pairwise(marks))
-        return min(later), first
+        clone = self.model.clone()
+        clone.set_model_unet_function_wrapper(keep)
+        self._replace(model=clone).run(steps=2)
+        (_, first), (apply_model, given) = kept
+        noise_levels = first["c"]["transformer_options"]["sample_sigmas"]
+
+        def seconds() -> float:
+            assert noise_levels is given["c"]["transformer_options"]["sample_sigmas"]
+            start = self._now()
+            with torch.inference_mode():
+                apply_model(given["input"], given["timestep"], **given["c"])
+            return self._now() - start
+
+        return seconds
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
 
     def looks(self) -> float:
         """How often a step of the sampler asks for a tensor's value."""

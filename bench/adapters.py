@@ -16,7 +16,6 @@ import os
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -25,7 +24,7 @@ from _adapter_speed_models import STEPS, Adapter, Drawn, Place, Sampling, kept, 
 from _adapter_speed_usual import usual
 from _rows import host
 
-ROUNDS = 9
+ROUNDS = 15
 GOAL = 0.15
 PAGE = Path(__file__).with_name("adapters.md")
 HEAD = (
@@ -87,49 +86,34 @@ class Family:
         }
 
 
-class Cost(NamedTuple):
-    """Medians in milliseconds over the plain model: of a step, and of what comes once per run."""
+def costs(runs: dict[str, Sampling]) -> tuple[float, dict[str, float]]:
+    """Milliseconds of a step of the plain model, and what every other variant costs beyond it: medians.
 
-    step: float
-    once: float
-
-
-def costs(runs: dict[str, Sampling]) -> tuple[float, dict[str, Cost]]:
-    """Milliseconds of a step of the plain model, and what every other variant costs beyond it.
-
-    Each round times the plain model anew beside each variant; the first round is not counted.
+    Each call is held against one of the plain model just before it; the first round is not counted.
     """
-    steps: dict[str, list[float]] = defaultdict(list)
-    firsts: dict[str, list[float]] = defaultdict(list)
-    plains = []
+    calls = {name: run.call() for name, run in runs.items()}
+    extra: dict[str, list[float]] = defaultdict(list)
+    plains: list[float] = []
     for round_number in range(ROUNDS + 1):
-        for variant in VARIANTS:
-            plain, plain_first = runs["plain"].step_seconds()
-            for name in (f"ours: {variant}", f"usual: {variant}"):
-                step, first = runs[name].step_seconds()
-                if round_number:
-                    plains.append(plain)
-                    steps[name].append(step - plain)
-                    firsts[name].append(first - plain_first - (step - plain))
-    found = {
-        name: Cost(statistics.median(steps[name]) * 1000, statistics.median(firsts[name]) * 1000)
-        for name in steps
-    }
-    return statistics.median(plains) * 1000, found
+        for name in list(calls)[1:]:
+            plain, own = calls["plain"](), calls[name]()
+            if round_number:
+                plains.append(plain * 1000)
+                extra[name].append((own - plain) * 1000)
+    return statistics.median(plains), {name: statistics.median(values) for name, values in extra.items()}
 
 
-def table(name: str, side: int, plain: float, found: dict[str, Cost]) -> list[str]:
+def table(name: str, side: int, plain: float, found: dict[str, float]) -> list[str]:
     """The lines of one family at one size."""
     lines = [
         f"## {FAMILIES[name]}, latent {side} x {side}: {plain:.0f} ms per step without an adapter",
         "",
-        "| what | ours ms | per step ms | ratio | goal | ours, once per run ms |",
-        "|---|---|---|---|---|---|",
+        "| what | ours ms | per step ms | ratio | goal |",
+        "|---|---|---|---|---|",
     ]
     for variant in VARIANTS:
         own, other = found[f"ours: {variant}"], found[f"usual: {variant}"]
-        figures = f"{own.step:.1f} | {other.step:.1f} | {own.step / other.step:.2f} | {GOAL} | {own.once:.0f}"
-        lines.append(f"| {variant} | {figures} |")
+        lines.append(f"| {variant} | {own:.1f} | {other:.1f} | {own / other:.2f} | {GOAL} |")
     return [*lines, ""]
 
 
