@@ -12,6 +12,8 @@ from . import (
     hint,
     image_prompt,
     instruct_pix2pix,
+    ip_adapter,
+    ip_adapter_regions,
     load_control,
     load_image_encoder,
     load_ip_adapter,
@@ -61,6 +63,8 @@ NODE_CLASS_MAPPINGS = {
         lora.NODES,
         schedule_lora.NODES,
         apply_face_id.NODES,
+        ip_adapter.NODES,
+        ip_adapter_regions.NODES,
     )
     for node in nodes
 }

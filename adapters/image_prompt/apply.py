@@ -18,6 +18,7 @@ from .flux_layers import flux_injection, flux_tokens
 from .layers import projections
 from .projectors import tokens_of
 from .records import Base, ImagePrompt, IPAdapter
+from .regions import Overlap, regions_of
 from .terms import InjectionSettings, terms_of
 
 Build = Callable[[Any, IPAdapter, Tokens, InjectionSettings, Tokens | None], Injection]
@@ -93,6 +94,24 @@ def apply_ip_adapter(
     for each other.
     """
     return inject(model, prompt_injection(model, adapter, prompt, settings, composition))
+
+
+def apply_regions(
+    model: Any,
+    adapter: IPAdapter,
+    sockets: tuple[Mapping[str, Any], Mapping[str, Any]],
+    settings: InjectionSettings,
+    overlap: Overlap,
+) -> Any:
+    """A clone of a MODEL with the image prompts of growing sockets, each confined to its mask.
+
+    `sockets` are the prompts and the masks by name; `settings` holds their weights in turn.
+
+    Raises ValueError for sockets that do not go together, and as `apply_ip_adapter`.
+    """
+    for region in regions_of(*sockets, settings, overlap):
+        model = apply_ip_adapter(model, adapter, region.prompt, region.settings)
+    return model
 
 
 def ip_adapter_hooks(

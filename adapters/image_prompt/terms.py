@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +75,24 @@ def read_weights(text: str) -> tuple[float, ...]:
                 "commas between."
             )
     return tuple(map(float, items))
+
+
+def weights_of(weight: float | Sequence[float], factors: str = "") -> tuple[float, ...]:
+    """A weight or a list of them, and a text of factors per picture, as weights per picture.
+
+    Raises ValueError for a text that cannot be read, and for two lists of different lengths.
+    """
+    weights = tuple(map(float, weight)) if isinstance(weight, Sequence) else (float(weight),)
+    own = read_weights(factors)
+    if not weights or not own:
+        return weights or own
+    if len(weights) > 1 and len(own) not in (1, len(weights)):
+        raise ValueError(
+            f"A list of weights and a text of factors need the same length, got {len(weights)} "
+            f"and {len(own)}. Write as many factors."
+        )
+    count = max(len(weights), len(own))
+    return tuple(weights[min(i, len(weights) - 1)] * own[min(i, len(own) - 1)] for i in range(count))
 
 
 def terms_of(

@@ -38,6 +38,10 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "STYLE_MODEL": lambda feeder: feeder.graph.add("TestStyleModel")[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
     "TILLER_LORA": lambda feeder: feeder.node("TillerLoRAUnit")[0],
+    "TILLER_IP_ADAPTER": lambda feeder: feeder.graph.add(
+        "TestIPAdapter", model=SOURCES["MODEL"](feeder), seed=feeder.count()
+    )[0],
+    "TILLER_IMAGE_PROMPT": lambda feeder: feeder.graph.add("TestImagePrompt", seed=feeder.count())[0],
     "TILLER_MOTION": lambda feeder: feeder.node("TillerLoadMotion")[0],
     "TILLER_FACE_ANALYSIS": lambda feeder: feeder.node("TillerLoadFaceAnalysis")[0],
     "TILLER_FACES": lambda feeder: feeder.node("TillerAnalyzeFaces")[0],
@@ -75,7 +79,7 @@ OWN_SOURCES: dict[tuple[str, str], Callable[["Feeder"], Any]] = {
     ("TillerRevision", "negative"): lambda feeder: feeder.sdxl_conditioning(),
 }
 """Node and socket that want something else than the socket's type says."""
-LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX"})
+LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX", "HOOKS"})
 """Optional sockets that only some files need, or that turn a node to other work."""
 
 
