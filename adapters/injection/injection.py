@@ -99,17 +99,17 @@ class Injection:
         """The state for the run that a call belongs to; made at its first call, gone with its noise levels.
 
         `sigmas` are the run's own noise levels, as the host hands them to every call; `noise_at` is the
-        model's percent_to_sigma.
+        model's percent_to_sigma. Levels that a node has made may serve several runs, on other devices or of
+        models that measure noise differently: each has its own state.
         """
-        kept = None if sigmas is None else self._runs.get(sigmas)
-        if kept is None:
+        runs = {} if sigmas is None else self._runs.setdefault(sigmas, {})
+        key = (call.device, call.dtype, noise_at)
+        if key not in runs:
             window = (
                 None if self.is_always_active else (_level(noise_at, self.start), _level(noise_at, self.end))
             )
-            kept = Run(Table(self.terms, call.device, call.dtype), window)
-            if sigmas is not None:
-                self._runs[sigmas] = kept
-        return kept
+            runs[key] = Run(Table(self.terms, call.device, call.dtype), window)
+        return runs[key]
 
     def place(self, call: Call, run: Run, options: dict[str, Any]) -> None:
         """Puts what the injection does into `options`, which belong to this call alone."""
