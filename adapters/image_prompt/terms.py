@@ -100,6 +100,7 @@ def terms_of(
     tokens: Tokens,
     settings: InjectionSettings,
     composition: Tokens | None = None,
+    blocks: Mapping[str, float] | None = None,
 ) -> dict[Site, Term]:
     """Site -> what is injected there. `composition` takes the place of the tokens in the layout's layers.
 
@@ -112,6 +113,10 @@ def terms_of(
             f"({len(tokens.cond)}), got {len(settings.weight)}."
         )
     layers = read_layers(settings.layers)
+    if layers is None and settings.layers.strip() and not blocks:
+        raise ValueError(
+            f'Layer weights are written by number, "3:1, 6:0.5", got {settings.layers.strip()!r}.'
+        )
     weights = site_weights(settings.weight_type, settings.weights, projections, layers)
     if composition is not None and not any(given.layout for given in weights.values()):
         raise ValueError(

@@ -17,7 +17,8 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 
 from .flux import FluxBlocks
-from .injection import Call, Injection
+from .injection import AREAS, Call, Injection
+from .mask import Area
 from .sites import Site, cross_attention_sites, number_order
 
 KEY = "tiller_injections"
@@ -30,16 +31,36 @@ def inject(model: Any, injection: Injection) -> Any:
     options[KEY] = [*options.get(KEY, ()), injection]
     if not clone.get_wrappers(WrappersMP.APPLY_MODEL, KEY):
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, call_with_injections)
+        clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, step_with_areas)
     return clone
 
 
 def injection_hooks(injection: Injection) -> Any:
     """HOOKS that bring an injection to the conditioning they are set on, and to no other."""
     brought = {KEY: [injection], "wrappers": {WrappersMP.APPLY_MODEL: {KEY: [call_with_injections]}}}
-    hook = comfy.hooks.TransformerOptionsHook(brought, comfy.hooks.EnumHookScope.HookedOnly)
+    noting = {"wrappers": {WrappersMP.CALC_COND_BATCH: {KEY: [step_with_areas]}}}
+    scopes = comfy.hooks.EnumHookScope
     group = comfy.hooks.HookGroup()
-    group.add(hook)
+    group.add(comfy.hooks.TransformerOptionsHook(brought, scopes.HookedOnly))
+    group.add(comfy.hooks.TransformerOptionsHook(noting, scopes.AllConditioning))
     return group
+
+
+def step_with_areas(
+    executor: Any, model: Any, conds: Any, x: torch.Tensor, t: torch.Tensor, model_options: dict[str, Any]
+) -> Any:
+    """All conditionings of one step: notes which part of the latent `x` (B,C,h,w) each one is for."""
+    if x.ndim == 4:
+        areas = {
+            entry["uuid"]: Area.of(entry["area"], *x.shape[-2:])
+            for side in conds
+            for entry in side or ()
+            if "area" in entry
+        }
+        if areas:
+            options = {**model_options.get("transformer_options", {}), AREAS: areas}
+            model_options = {**model_options, "transformer_options": options}
+    return executor(model, conds, x, t, model_options)
 
 
 def call_with_injections(

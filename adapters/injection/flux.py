@@ -148,7 +148,7 @@ class _Made:
                 f"A mask needs the {self._grid[0]} x {self._grid[1]} tokens of the picture, but a block of "
                 f"the model got {own.shape[1]}: another patch takes tokens out. Use one of the two."
             )
-        return self._injection.masked(own, rows, self._run, self._grid)
+        return self._injection.masked(own, self._call, self._run, self._grid)
 
 
 def _behind(made: _Made, site: FluxSite, previous: Block | None) -> Block:

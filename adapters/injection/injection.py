@@ -11,7 +11,10 @@ import torch.nn.functional as functional
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .keys_values import Pair, Rows, Table, Term
-from .mask import fit
+from .mask import Area, fit
+
+AREAS = "tiller_areas"
+"""Where the parts of the picture that conditionings are for stand in a call's options, by the host's uuid."""
 
 Attention = Callable[..., torch.Tensor]
 """attention(q, k, v, heads) -> (rows, L, heads * d), all three as (rows, length, heads * d)."""
@@ -42,7 +45,8 @@ class Call:
     in those, and a circle would keep the run's tables alive after it.
 
     `chunks` is the host's `cond_or_uncond`; `window` the pictures of the batch that a context window shows;
-    `size` the height and width of the latent.
+    `size` the height and width of the latent. `areas` has one entry per chunk where conditionings are for
+    parts of the picture, None for one that is for all of it; it is empty where all are.
     """
 
     chunks: tuple[int, ...]
@@ -51,6 +55,7 @@ class Call:
     device: torch.device
     dtype: torch.dtype
     size: tuple[int, int]
+    areas: tuple[Area | None, ...] = ()
 
     @classmethod
     def of(cls, options: dict[str, Any], attention: Attention, x: torch.Tensor, dtype: torch.dtype) -> Call:
@@ -58,7 +63,10 @@ class Call:
         shown = getattr(options.get("context_window"), "index_list", None)
         window = None if shown is None else tuple(shown)
         chunks, (height, width) = tuple(options.get("cond_or_uncond") or (0,)), x.shape[-2:]
-        return cls(chunks, window, attention, x.device, dtype, (height, width))
+        noted = options.get(AREAS, {})
+        areas = tuple(noted.get(each) for each in options.get("uuids", ()))
+        areas = areas if any(areas) else ()
+        return cls(chunks, window, attention, x.device, dtype, (height, width), areas)
 
     def rows(self, rows: int) -> Rows:
         """How the `rows` rows of a layer's batch divide into conditionings and pictures."""
@@ -115,22 +123,23 @@ class Injection:
         """Puts what the injection does into `options`, which belong to this call alone."""
         raise NotImplementedError
 
-    def masked(self, own: torch.Tensor, rows: Rows, run: Run, size: tuple[int, int]) -> torch.Tensor:
-        """(rows, L, C) of a layer of `size` (h,w), L = h * w -> the same, confined to the mask."""
+    def masked(self, own: torch.Tensor, call: Call, run: Run, size: tuple[int, int]) -> torch.Tensor:
+        """(rows, L, C) of a layer of `size` (h,w), L = h * w -> the same, confined to the mask.
+
+        A conditioning for a part of the picture gets that part of the mask.
+        """
         if self.mask is None:
             return own
-        key = (size, rows, own.dtype)
-        mask = run.masks.get(key)
-        if mask is None:
-            fitted = fit(self.mask, *size).to(own)
-            mask = fitted if len(fitted) == 1 else rows.pick(fitted).repeat(len(rows.chunks), 1, 1)
-            run.masks[key] = mask
-        return own * mask
+        rows = call.rows(own.shape[0])
+        key = (size, rows, call.areas, own.dtype)
+        if key not in run.masks:
+            areas = call.areas or (None,)
+            fitted = [rows.pick(fit(self.mask, *size, area).to(own)) for area in areas]
+            repeats = 1 if call.areas else len(rows.chunks)
+            run.masks[key] = torch.cat(fitted).repeat(repeats, 1, 1)
+        return own * run.masks[key]
 
-    def attend(
-        self, q: torch.Tensor, site: Any, heads: int, call: Call, run: Run
-    ) -> tuple[torch.Tensor, Rows]:
+    def attend(self, q: torch.Tensor, site: Any, heads: int, call: Call, run: Run) -> torch.Tensor:
         """Attention of the queries (rows, L, heads * d) on the site's tokens, weight included."""
-        rows = call.rows(q.shape[0])
-        pair: Pair = run.table.rows(site, rows)
-        return few_tokens_attention(q, pair.k, pair.v, heads), rows
+        pair: Pair = run.table.rows(site, call.rows(q.shape[0]))
+        return few_tokens_attention(q, pair.k, pair.v, heads)

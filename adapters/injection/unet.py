@@ -42,7 +42,7 @@ def _layer(injection: UNetInjection, site: Site, call: Call, run: Run, previous:
             out = call.attention(
                 q, k, v, heads, attn_precision=options.get("attn_precision"), transformer_options=options
             )
-        own, rows = injection.attend(q, site, heads, call, run)
-        return out + injection.masked(own, rows, run, tuple(options["activations_shape"][-2:]))
+        own = injection.attend(q, site, heads, call, run)
+        return out + injection.masked(own, call, run, tuple(options["activations_shape"][-2:]))
 
     return layer

@@ -81,6 +81,8 @@ OWN_SOURCES: dict[tuple[str, str], Callable[["Feeder"], Any]] = {
 """Node and socket that want something else than the socket's type says."""
 LEFT_OPEN = frozenset({"VAE", "BOUNDING_BOX", "HOOKS"})
 """Optional sockets that only some files need, or that turn a node to other work."""
+LEFT_OUT = {("TillerApplyIPAdapterAdvanced", "composition_prompt")}
+"""Node and socket that the small stand-in models have nothing for: no layers of the layout."""
 
 
 class Feeder:
@@ -111,6 +113,8 @@ class Feeder:
                     inner = next(iter(rest[0]["template"]["input"]["required"].values()))[0]
                     prefix = rest[0]["template"]["prefix"]
                     inputs |= {f"{socket}.{prefix}{i}": SOURCES[inner](self) for i in range(2)}
+                elif (name, socket) in LEFT_OUT:
+                    continue
                 elif kind in SOURCES and not (group == "optional" and kind in LEFT_OPEN):
                     inputs[socket] = OWN_SOURCES.get((name, socket), SOURCES[kind])(self)
                 elif kind == "STRING" and socket == "text":

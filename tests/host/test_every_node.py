@@ -41,15 +41,24 @@ def images(server, name, probes, result):
     return [server.array(result, probe) for probe, kind in zip(probes, kinds, strict=True) if kind == "IMAGE"]
 
 
+def fed_kinds(server, name):
+    """The types of what goes into a node, those of growing sockets too."""
+    for group in ("required", "optional"):
+        for kind, *rest in server.object_info[name]["input"].get(group, {}).values():
+            if kind == "COMFY_AUTOGROW_V3":
+                kind = next(iter(rest[0]["template"]["input"]["required"].values()))[0]
+            yield kind
+
+
 def takes_image(server, name):
     return name not in WITHOUT_PICTURE and any(
-        kind in ("IMAGE", "POSE_KEYPOINT", "TILLER_CONTROL_UNIT", "TILLER_FACES", "COMFY_AUTOGROW_V3")
-        for _, kind in sockets(server, name)
+        kind in ("IMAGE", "POSE_KEYPOINT", "TILLER_CONTROL_UNIT", "TILLER_FACES")
+        for kind in fed_kinds(server, name)
     )
 
 
 def takes_picture(server, name):
-    return takes_image(server, name) or any(kind == "MASK" for _, kind in sockets(server, name))
+    return takes_image(server, name) or "MASK" in fed_kinds(server, name)
 
 
 def own_size(server, name):

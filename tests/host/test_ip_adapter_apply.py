@@ -62,3 +62,127 @@ def test_each_weight_type_is_the_formula_of_the_usual_pack(base: str, weight_typ
     effect = real.difference(wanted, plain(base))
     assert effect > 0.01
     assert real.difference(got, wanted) / effect < TOLERANCE
+
+
+@pytest.mark.parametrize("scaling", SCALINGS[1:])
+def test_each_embeds_scaling_is_the_formula_of_the_usual_pack(scaling: str) -> None:
+    weight = 8.0 if "penalty" in scaling else 0.8  # the small model's layers are narrow
+    given = Given(weight, "ease out", scaling=scaling)
+    wanted = picture("sd15", by_hand(small("sd15"), adapter_of("sd15"), tokens("sd15"), given))
+    got = picture("sd15", applied("sd15", weight=(weight,), weight_type="ease out", scaling=scaling))
+    effect = real.difference(wanted, plain("sd15"))
+    assert effect > 0.01
+    assert real.difference(got, wanted) / effect < TOLERANCE
+
+
+def masked(**given: Any) -> torch.Tensor:
+    return picture("sd15", applied("sd15", **given))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13)], ids=["even", "odd"])
+def test_masks_of_any_size_confine_it(size: tuple[int, int]) -> None:
+    run = real.Run(size=size, steps=1)
+    free = picture("sd15", applied("sd15"), run)
+    for shape in ((513, 771), (1, 3, 4)):
+        assert torch.equal(picture("sd15", applied("sd15", mask=torch.ones(shape)), run), free)
+        assert torch.equal(picture("sd15", applied("sd15", mask=torch.zeros(shape)), run), plain("sd15", run))
+        half = torch.full(shape, 0.5)
+        got = picture("sd15", applied("sd15", mask=half), run)
+        wanted = picture("sd15", applied("sd15", weight=(0.5,)), run)
+        assert real.difference(got, wanted) / real.difference(free, plain("sd15", run)) < TOLERANCE
+
+
+def test_each_picture_of_a_batch_may_have_its_own_mask_and_weight() -> None:
+    run = real.Run(size=(8, 8), steps=1, batch=2)
+    none, free = plain("sd15", run), picture("sd15", applied("sd15"), run)
+    for given in (
+        {"mask": torch.stack([torch.zeros(513, 771), torch.ones(513, 771)])},
+        {"weight": (0.0, 1.0)},
+    ):
+        got = picture("sd15", applied("sd15", **given), run)
+        assert real.difference(got[0], none[0]) / real.difference(free, none) < TOLERANCE
+        assert real.difference(got[1], free[1]) / real.difference(free, none) < TOLERANCE
+
+
+def area(left: int, width: int, seed: int = 1) -> Any:
+    """Positive conditioning for some columns of a latent of 8 x 16."""
+    [[text, options]] = real.conditioning(small("sd15"), seed)
+    return [[text, {**options, "area": (8, width, 0, left), "set_area_to_bounds": False}]]
+
+
+@pytest.mark.parametrize("by_hook", [False, True])
+def test_where_the_conditioning_has_an_area_the_mask_is_cut_to_it(by_hook: bool) -> None:
+    run, model = real.Run(size=(8, 16), steps=1, cfg=1.0), small("sd15").model
+    apply = module("adapters.image_prompt.apply")
+
+    def made(**given: Any) -> torch.Tensor:
+        positive = area(8, 8)
+        if by_hook:
+            hooks = apply.ip_adapter_hooks(model, adapter_of("sd15"), prompt_of(), settings(**given))
+            positive[0][1]["hooks"] = hooks
+            return picture("sd15", model, run, positive)
+        return picture("sd15", applied("sd15", **given), run, positive)
+
+    right = torch.zeros(64, 128)
+    right[:, 64:] = 1
+    free, none = made(), made(weight=(0.0,))
+    assert not torch.equal(free, none)
+    assert real.difference(made(mask=right), free) / real.difference(free, none) < TOLERANCE
+    assert torch.equal(made(mask=1 - right), none)
+
+
+def test_areas_of_one_size_in_one_batch_get_their_own_parts_of_the_mask() -> None:
+    run = real.Run(size=(8, 16), steps=1, cfg=1.0)
+    both = [*area(0, 8), *area(8, 8, seed=6)]
+    right = torch.zeros(64, 128)
+    right[:, 64:] = 1
+    none = picture("sd15", small("sd15").model, run, both)
+    free = picture("sd15", applied("sd15"), run, both)
+    got = picture("sd15", applied("sd15", mask=right), run, both)
+    effect = real.difference(free, none)
+    assert real.difference(got[..., :8], none[..., :8]) / effect < TOLERANCE
+    assert real.difference(got[..., 8:], free[..., 8:]) / effect < TOLERANCE
+
+
+def test_rows_are_told_apart_however_the_host_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    of, model = small("sd15"), applied("sd15")
+    several = [*real.conditioning(of, 1), *real.conditioning(of, 7)]
+    long = [[torch.cat([text, text], dim=1), options] for text, options in real.conditioning(of, 2)]
+    together = picture("sd15", model, ONE, several)
+    effect = real.difference(together, picture("sd15", of.model, ONE, several))
+    apart = picture("sd15", model, ONE, several, long)
+    assert torch.isfinite(apart).all()
+    monkeypatch.setattr(type(model), "get_free_memory", lambda *_: 0.0)
+    assert real.difference(picture("sd15", model, ONE, several), together) / effect < TOLERANCE
+    assert real.difference(picture("sd15", model, ONE, several, long), apart) / effect < TOLERANCE
+
+
+def test_a_hook_and_the_model_may_both_have_one() -> None:
+    apply, model = module("adapters.image_prompt.apply"), small("sd15").model
+    run = real.Run(size=(8, 8), steps=1, cfg=1.0)
+    other = prompt_of(8)
+    hooks = apply.ip_adapter_hooks(model, adapter_of("sd15"), other, settings(weight=(0.7,)))
+    positive = real.conditioning(small("sd15"), 1)
+    positive[0][1]["hooks"] = hooks
+    got = picture("sd15", applied("sd15"), run, positive)
+    wanted = picture("sd15", applied("sd15", other, weight=(0.7,), model=applied("sd15")), run)
+    effect = real.difference(wanted, picture("sd15", applied("sd15"), run))
+    assert effect > 0.01
+    assert real.difference(got, wanted) / effect < TOLERANCE
+    assert torch.equal(picture("sd15", model, run), plain("sd15", run)), "hooks left something on the model"
+
+
+def test_hooks_come_after_those_that_were_there() -> None:
+    apply, model = module("adapters.image_prompt.apply"), small("sd15").model
+    run = real.Run(size=(8, 8), steps=1, cfg=1.0)
+    first = apply.ip_adapter_hooks(model, adapter_of("sd15"), prompt_of(), settings())
+    both = apply.ip_adapter_hooks(model, adapter_of("sd15"), prompt_of(8), settings(), first)
+    made = []
+    for hooks in (first, both):
+        positive = real.conditioning(small("sd15"), 1)
+        positive[0][1]["hooks"] = hooks
+        made.append(picture("sd15", model, run, positive))
+    wanted = picture("sd15", applied("sd15", prompt_of(8), model=applied("sd15")), run)
+    effect = real.difference(wanted, made[0])
+    assert effect > 0.01
+    assert real.difference(made[1], wanted) / effect < TOLERANCE
