@@ -14,6 +14,7 @@ from ..injection.injection import Injection
 from ..injection.mask import usable
 from ..injection.tokens import Tokens
 from ..injection.unet import UNetInjection
+from ..lora.blocks import PREFIX, Layout, layout_of
 from .flux_layers import flux_injection, flux_tokens
 from .layers import projections
 from .projectors import tokens_of
@@ -21,8 +22,15 @@ from .records import Base, ImagePrompt, IPAdapter
 from .regions import Overlap, regions_of
 from .terms import InjectionSettings, terms_of
 
+
 Build = Callable[[Any, IPAdapter, Tokens, InjectionSettings, Tokens | None], Injection]
 """(MODEL, adapter, tokens, settings, tokens of the composition or None) -> the injection."""
+
+
+def blocks_of(model: Any) -> Layout:
+    """The blocks of a MODEL by their names, for layer weights."""
+    network = model.get_model_object("diffusion_model")
+    return layout_of(PREFIX + name for name, _ in network.named_parameters())
 
 
 def unet_injection(
@@ -30,7 +38,7 @@ def unet_injection(
 ) -> Injection:
     """The injection into a UNet; raises ValueError for an adapter of another model."""
     placed = projections(adapter, unet_sites(model))
-    terms = terms_of(placed, tokens, settings, composition)
+    terms = terms_of(placed, tokens, settings, composition, blocks_of(model))
     return UNetInjection(terms, settings.start, settings.end, usable(settings.mask))
 
 
@@ -58,13 +66,7 @@ def injection_of(
 
     Raises ValueError when model, adapter and settings are not made for each other.
     """
-    build = BUILDERS.get(adapter.spec.base)
-    if build is None:
-        raise ValueError(
-            f"{adapter.name} is {adapter.spec.variant} for {adapter.spec.base}, and image prompts can be "
-            f"applied to {', '.join(BUILDERS)}. Choose an adapter for one of these."
-        )
-    return build(model, adapter, tokens, settings, composition)
+    return BUILDERS[adapter.spec.base](model, adapter, tokens, settings, composition)
 
 
 def apply_tokens(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,11 @@ import torch
 from ..injection.keys_values import SCALINGS, Projection, Term
 from ..injection.sites import Site
 from ..injection.tokens import Tokens
+from ..lora.blocks import Layout, spans
+from ..lora.factors import factors_of, read_blocks
 from .weight_types import WEIGHT_TYPES, SiteWeight, Weights, read_layers, site_weights
 
+NO_BLOCKS = Layout("other", ())
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
 
 
@@ -100,9 +103,11 @@ def terms_of(
     tokens: Tokens,
     settings: InjectionSettings,
     composition: Tokens | None = None,
-    blocks: Mapping[str, float] | None = None,
+    layout: Layout = NO_BLOCKS,
 ) -> dict[Site, Term]:
     """Site -> what is injected there. `composition` takes the place of the tokens in the layout's layers.
+
+    `layout` has the blocks of the model, for layer weights by their names.
 
     Raises ValueError for another number of weights than of pictures, layer weights that cannot be read or are
     not of this model, a weight type that is not known for it, and a composition that no layer would get.
@@ -113,12 +118,12 @@ def terms_of(
             f"({len(tokens.cond)}), got {len(settings.weight)}."
         )
     layers = read_layers(settings.layers)
-    if layers is None and settings.layers.strip() and not blocks:
-        raise ValueError(
-            f'Layer weights are written by number, "3:1, 6:0.5", got {settings.layers.strip()!r}.'
-        )
     weights = site_weights(settings.weight_type, settings.weights, projections, layers)
-    if composition is not None and not any(given.layout for given in weights.values()):
+    if layers is None and settings.layers.strip():
+        factors = block_factors(settings.layers, layout, projections)
+        weights = {site: given.times(factors[site.name]) for site, given in weights.items()}
+    acting = [given for given in weights.values() if any(given.weight) or not any(settings.weight)]
+    if composition is not None and not any(given.layout for given in acting):
         raise ValueError(
             f'The composition image prompt acts in the layers of the layout; with "{settings.weight_type}"'
             f"{' and these layer weights' if settings.layers.strip() else ''} this model has none that act. "
@@ -128,6 +133,24 @@ def terms_of(
         site: Term(projections[site], _sides(tokens, composition, given), given.weight, settings.scaling)
         for site, given in weights.items()
     }
+
+
+def block_factors(text: str, layout: Layout, sites: Iterable[Site]) -> dict[str, float]:
+    """Block -> factor from a text of layer weights by name, in the notation of LoRA block weights.
+
+    Raises ValueError for a text that cannot be read, for blocks that the model does not have, and for one
+    without cross-attention that is named by itself.
+    """
+    factors = factors_of("ALL", text, layout)
+    names = {site.name for site in sites}
+    for entry in read_blocks(text).entries:
+        if entry.first == entry.last and entry.first in factors and entry.first not in names:
+            known = spans(name for name in layout.names if name in names)
+            raise ValueError(
+                f"{entry.first} has no attention to the prompt in this model: a weight for it does nothing. "
+                f"The blocks that have are {known}."
+            )
+    return factors
 
 
 def _sides(tokens: Tokens, composition: Tokens | None, given: SiteWeight) -> Tokens:

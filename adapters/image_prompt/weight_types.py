@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -129,6 +129,10 @@ class SiteWeight:
     weight: tuple[float, ...]
     swapped: bool = False
     layout: bool = False
+
+    def times(self, factor: float) -> SiteWeight:
+        """The same with another weight."""
+        return replace(self, weight=tuple(one * factor for one in self.weight))
 
 
 @dataclass(frozen=True)

@@ -138,12 +138,12 @@ def adapter_of(base: str, seed: int = 3, variant: str = "IP-Adapter") -> Any:
     return records.IPAdapter(spec, parts[0], parts[1], "random.safetensors")
 
 
-def prompt_of(seed: int = 4, count: int = 1, parts: int = 1) -> Any:
-    """An ImagePrompt of random embeddings of ViT-H: `count` pictures of a batch in each part."""
+def prompt_of(seed: int = 4, count: int = 1, parts: int = 1, encoder: str = "CLIP-ViT-H") -> Any:
+    """An ImagePrompt of random embeddings: `count` pictures of a batch in each part."""
     records = importlib.import_module("tiller.adapters.image_prompt.records")
     generator = torch.Generator().manual_seed(seed)
     made = [torch.randn(count, 1, 1024, generator=generator) for _ in range(parts)]
-    state = records.EmbedState("CLIP-ViT-H", "image_embeds", 1, 1024)
+    state = records.EmbedState(encoder, "image_embeds", 1, 1024)
     return records.ImagePrompt(state, tuple(records.PromptPart(one, torch.zeros_like(one)) for one in made))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -186,3 +187,86 @@ def test_hooks_come_after_those_that_were_there() -> None:
     effect = real.difference(wanted, made[0])
     assert effect > 0.01
     assert real.difference(made[1], wanted) / effect < TOLERANCE
+
+
+def test_blocks_by_name_are_factors_on_top_of_the_weight_type() -> None:
+    named = masked(layers="ALL:0, OUT09-OUT11:1, MID:0.5", weight_type="ease out")
+    index = {t: 0.05 + 0.95 * t / 16 for t in (13, 14, 15)} | {6: 0.5 * (0.05 + 0.95 * 6 / 16)}
+    numbered = masked(layers=", ".join(f"{t}:{factor:.9f}" for t, factor in index.items()))
+    effect = real.difference(named, plain("sd15"))
+    assert effect > 0.01
+    assert real.difference(named, numbered) / effect < TOLERANCE
+    assert torch.equal(masked(layers="NONE"), plain("sd15"))
+    assert torch.equal(masked(layers="IN03-IN05:1"), masked())
+
+
+def test_a_composition_prompt_takes_the_layers_of_the_layout() -> None:
+    other = prompt_of(8, parts=2)
+    for kind in ("linear", "style and composition", "style transfer precise"):
+        both = picture("sdxl", applied("sdxl", composition=other, weight_type=kind))
+        assert not torch.equal(both, picture("sdxl", applied("sdxl", weight_type=kind))), kind
+    # the layout from one, the rest from the other, is the two injected side by side
+    apart = applied("sdxl", layers="6:1", model=applied("sdxl", other, layers="3:1"))
+    wanted = picture("sdxl", apart)
+    got = picture("sdxl", applied("sdxl", composition=other, layers="3:1, 6:1"))
+    effect = real.difference(wanted, plain("sdxl"))
+    assert effect > 0.01
+    assert real.difference(got, wanted) / effect < TOLERANCE
+
+
+def test_what_does_not_go_together_is_refused_in_words() -> None:
+    for base, model, words in (
+        ("sdxl", "sd15", "for SDXL: 17 layers, text width 2048. The model has 16 cross-attention layers"),
+        ("sd15", "sdxl", "for SD1.5: 16 layers, text width 768. The model has 17 cross-attention layers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            applied(base, model=small(model).model)
+    with pytest.raises(ValueError, match=r"needs CLIP-ViT-H image_embeds .* has CLIP-ViT-bigG"):
+        applied("sd15", prompt_of(encoder="CLIP-ViT-bigG"))
+    with pytest.raises(ValueError, match=r"as many as the image prompt has pictures \(3\), got 2"):
+        applied("sd15", prompt_of(count=3), weight=(1.0, 0.5))
+    with pytest.raises(ValueError, match="This model has no block OUT12; its blocks are BASE, IN00-IN11"):
+        applied("sd15", layers="OUT12:1")
+    with pytest.raises(
+        ValueError, match=r"IN03 has no attention .* are IN01-IN02, IN04-IN05, IN07-IN08, MID"
+    ):
+        applied("sd15", layers="IN03:0.5")
+    with pytest.raises(ValueError, match=r"transformers 0 to 15 of this model, got 16"):
+        applied("sd15", layers="16:1")
+    with pytest.raises(ValueError, match='with "style transfer" this model has none that act'):
+        applied("sd15", composition=prompt_of(8), weight_type="style transfer")
+    with pytest.raises(ValueError, match="A mask of finite values is needed, got NaN"):
+        applied("sd15", mask=torch.full((4, 4), torch.nan))
+
+
+def test_an_adapter_of_another_kind_of_model_is_refused_in_words() -> None:
+    flux = replace(adapter_of("sd15"), spec=replace(adapter_of("sd15").spec, base="Flux"))
+    apply = module("adapters.image_prompt.apply").apply_ip_adapter
+    with pytest.raises(ValueError, match="Flux"):
+        apply(small("sd15").model, flux, prompt_of(), settings())
+
+
+@pytest.mark.parametrize("base", ["sd15", "sdxl"])
+def test_weight_zero_and_outside_the_window_nothing_changes_and_the_source_never_does(base: str) -> None:
+    model = small(base).model
+    options, weights = repr(model.model_options), model.model.state_dict()
+    before = {name: value.clone() for name, value in weights.items()}
+    for given in ({"weight": (0.0,)}, {"start": 1.0}, {"end": 0.0}, {"layers": "MID:0, ALL:0"}):
+        assert torch.equal(picture(base, applied(base, **given)), plain(base)), given
+    assert not torch.equal(picture(base, applied(base)), plain(base))
+    assert repr(model.model_options) == options
+    assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
+
+
+def test_a_batch_of_two_is_two_of_one_and_pictures_have_their_own_prompts() -> None:
+    run = real.Run(size=(8, 8), steps=1, batch=2)
+    both = picture("sd15", applied("sd15", prompt_of(count=2)), run)
+    parts = prompt_of(count=2).parts[0]
+    for i in range(2):
+        own = replace(
+            prompt_of(), parts=(replace(parts, embeds=parts.embeds[[i]], negative=parts.negative[[i]]),)
+        )
+        single = picture("sd15", applied("sd15", own), run)
+        effect = real.difference(single, plain("sd15", run))
+        assert real.difference(both[i], single[i]) / effect < TOLERANCE
+        assert real.difference(both[i], single[1 - i]) / effect > 0.05

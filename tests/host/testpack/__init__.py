@@ -256,43 +256,6 @@ def _of_pack(module: str) -> Any:
     return next(found for name, found in sys.modules.items() if name.endswith(module))
 
 
-class TestIPAdapter(io.ComfyNode):
-    """A TILLER_IP_ADAPTER of random weights for a UNet, of the plain kind for ViT-H."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="TestIPAdapter",
-            display_name="Test IP-Adapter",
-            category="Test",
-            inputs=[io.Model.Input("model"), io.Int.Input("seed", default=0)],
-            outputs=[io.Custom("TILLER_IP_ADAPTER").Output()],
-        )
-
-    @classmethod
-    def execute(cls, model: Any, seed: int) -> io.NodeOutput:
-        generator = torch.Generator().manual_seed(seed)
-
-        def drawn(*shape: int) -> torch.Tensor:
-            return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
-
-        records = _of_pack("adapters.image_prompt.records")
-        sites = _of_pack("adapters.injection.apply").unet_sites(model)
-        width = next(iter(sites.values()))[1]
-        base = {768: "SD1.5", 2048: "SDXL"}[width]
-        numbers = tuple(2 * i + 1 for i in range(len(sites)))
-        layers = {
-            f"{number}.to_{side}_ip.weight": drawn(*shape)
-            for number, shape in zip(numbers, sites.values(), strict=True)
-            for side in "kv"
-        }
-        projector = {"proj.weight": drawn(4 * width, 1024), "proj.bias": torch.zeros(4 * width)}
-        projector |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
-        state = records.EmbedState("CLIP-ViT-H", "image_embeds", 1, 1024)
-        spec = records.AdapterSpec("IP-Adapter", base, state, None, 4, width, numbers)
-        return io.NodeOutput(records.IPAdapter(spec, projector, layers, "random.safetensors"))
-
-
 class TestImagePrompt(io.ComfyNode):
     """A TILLER_IMAGE_PROMPT of random embeddings of ViT-H."""
 
@@ -344,7 +307,6 @@ NODE_CLASS_MAPPINGS = {
         TestPose,
         TestClipVision,
         TestStyleModel,
-        TestIPAdapter,
         TestImagePrompt,
         TestModules,
     )
