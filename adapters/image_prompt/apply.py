@@ -22,7 +22,6 @@ from .records import Base, ImagePrompt, IPAdapter
 from .regions import Overlap, regions_of
 from .terms import InjectionSettings, terms_of
 
-
 Build = Callable[[Any, IPAdapter, Tokens, InjectionSettings, Tokens | None], Injection]
 """(MODEL, adapter, tokens, settings, tokens of the composition or None) -> the injection."""
 

@@ -38,7 +38,6 @@ SOURCES: dict[str, Callable[["Feeder"], Any]] = {
     "STYLE_MODEL": lambda feeder: feeder.graph.add("TestStyleModel")[0],
     "TILLER_CONTROL_UNIT": lambda feeder: feeder.node("TillerControlUnit")[0],
     "TILLER_LORA": lambda feeder: feeder.node("TillerLoRAUnit")[0],
-    "TILLER_IMAGE_PROMPT": lambda feeder: feeder.graph.add("TestImagePrompt", seed=feeder.count())[0],
     "TILLER_MOTION": lambda feeder: feeder.node("TillerLoadMotion")[0],
     "TILLER_FACE_ANALYSIS": lambda feeder: feeder.node("TillerLoadFaceAnalysis")[0],
     "TILLER_FACES": lambda feeder: feeder.node("TillerAnalyzeFaces")[0],

@@ -251,33 +251,6 @@ class TestStyleModel(io.ComfyNode):
         return io.NodeOutput(StyleModel(adapter.eval().requires_grad_(False)))
 
 
-def _of_pack(module: str) -> Any:
-    """A module of the pack, which the server has loaded under a name of its own."""
-    return next(found for name, found in sys.modules.items() if name.endswith(module))
-
-
-class TestImagePrompt(io.ComfyNode):
-    """A TILLER_IMAGE_PROMPT of random embeddings of ViT-H."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="TestImagePrompt",
-            display_name="Test image prompt",
-            category="Test",
-            inputs=[io.Int.Input("seed", default=0)],
-            outputs=[io.Custom("TILLER_IMAGE_PROMPT").Output()],
-        )
-
-    @classmethod
-    def execute(cls, seed: int) -> io.NodeOutput:
-        records = _of_pack("adapters.image_prompt.records")
-        embeds = torch.randn(1, 1, 1024, generator=torch.Generator().manual_seed(seed))
-        part = records.PromptPart(embeds, torch.zeros_like(embeds))
-        state = records.EmbedState("CLIP-ViT-H", "image_embeds", 1, 1024)
-        return io.NodeOutput(records.ImagePrompt(state, (part,)))
-
-
 class TestModules(io.ComfyNode):
     """Tells which of the named modules the server process has imported."""
 
@@ -307,7 +280,6 @@ NODE_CLASS_MAPPINGS = {
         TestPose,
         TestClipVision,
         TestStyleModel,
-        TestImagePrompt,
         TestModules,
     )
 }
