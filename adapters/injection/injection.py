@@ -110,7 +110,11 @@ class Injection:
         model's percent_to_sigma. Levels that a node has made may serve several runs, on other devices or of
         models that measure noise differently: each has its own state.
         """
-        runs = {} if sigmas is None else self._runs.setdefault(sigmas, {})
+        runs: dict[Any, Run] | None = None if sigmas is None else self._runs.get(sigmas)
+        if runs is None:
+            runs = {}
+            if sigmas is not None:
+                self._runs[sigmas] = runs
         key = (call.device, call.dtype, noise_at)
         if key not in runs:
             window = (
