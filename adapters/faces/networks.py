@@ -39,7 +39,7 @@ class InsightFaceNetworks:
     """Networks over two sessions of onnxruntime; `before_each` is called before either runs.
 
     Raises:
-        ImportError: insightface is not installed.
+        ImportError: insightface is not installed, or is older than 2.1.
 
     Source: Guo et al. 2021 (SCRFD), Deng et al. 2019 (ArcFace); deepinsight/insightface:
     python-package/insightface/model_zoo/{scrfd,arcface_onnx}.py, app/face_analysis.py.
@@ -49,10 +49,13 @@ class InsightFaceNetworks:
         self, pack: Pack, detector: Any, recogniser: Any, before_each: Callable[[], None] = lambda: None
     ) -> None:
         try:
+            import insightface
             from insightface.model_zoo.arcface_onnx import ArcFaceONNX
             from insightface.model_zoo.scrfd import SCRFD
         except ImportError as error:
-            raise ImportError(missing_library(error)) from error
+            raise ImportError(missing_library(str(error))) from error
+        if not hasattr(SCRFD, "resolution_sessions"):
+            raise ImportError(missing_library(f"insightface {insightface.__version__}"))
         self._before_each = before_each
         self._sessions = detector, recogniser
         self._detector: Any = SCRFD(session=detector)

@@ -122,7 +122,7 @@ def read_interface(path: Path) -> Interface | str:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise ImportError(missing_library(error)) from error
+        raise ImportError(missing_library(str(error))) from error
     try:
         graph = onnx.load_model(str(path), load_external_data=False).graph
     except (DecodeError, OSError, ValueError) as error:
@@ -137,12 +137,12 @@ def read_interface(path: Path) -> Interface | str:
     )
 
 
-def missing_library(error: ImportError) -> str:
-    """What to say when insightface, or a library of it, is not there."""
+def missing_library(got: str) -> str:
+    """What to say when insightface, or a library of it, is not there or too old."""
     return (
-        f"Face analysis needs insightface 2.1 or newer and onnxruntime, got {error}. Install them with the "
-        "Python that runs ComfyUI: pip install insightface. It brings onnxruntime for the processor; for "
-        "NVIDIA install onnxruntime-gpu after it. Then start ComfyUI again."
+        f"Face analysis needs insightface 2.1 or newer and onnxruntime, got {got}. Install them with the "
+        "Python that runs ComfyUI: pip install --upgrade insightface. It brings onnxruntime for the "
+        "processor; for NVIDIA install onnxruntime-gpu after it. Then start ComfyUI again."
     )
 
 

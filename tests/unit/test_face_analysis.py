@@ -330,6 +330,16 @@ def test_without_insightface_the_sentence_says_what_to_install(pack, monkeypatch
     for name in ("insightface", "insightface.model_zoo", "insightface.model_zoo.arcface_onnx"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        ImportError, match=r"needs insightface 2.1 or newer and onnxruntime, got .*pip install ins"
+        ImportError, match=r"needs insightface 2.1 or newer and onnxruntime, got .*pip install --up"
+    ):
+        opened(pack)
+
+
+def test_an_insightface_from_before_2_1_is_refused_with_its_version(pack, monkeypatch):
+    module = pytest.importorskip("insightface")
+    monkeypatch.setattr(module, "__version__", "0.7.3")
+    monkeypatch.delattr("insightface.model_zoo.scrfd.SCRFD.resolution_sessions")
+    with pytest.raises(
+        ImportError, match=r"needs insightface 2.1 or newer and onnxruntime, got insightface 0.7.3"
     ):
         opened(pack)

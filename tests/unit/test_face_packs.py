@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from onnx import helper
 from tiller.adapters.faces.packs import (
     PUBLISHED,
     Interface,
@@ -96,6 +97,7 @@ def test_a_missing_file_is_named_with_every_place_that_was_looked_at(tmp_path):
         f"found none. Looked in: {folder} (det.onnx is the detector; age.onnx is something else; cut.onnx is "
         "cut off, damaged or no ONNX file (DecodeError)), "
     )
+    assert f"{folder} (no such folder)" not in said
     for place in ("models/buffalo_l", "models/buffalo_l/buffalo_l", "buffalo_l/buffalo_l"):
         assert f"{tmp_path / place} (no such folder)" in said
     assert "non-commercial research only" in said
@@ -144,6 +146,7 @@ def lengths(*shape):
         (lengths(1, 3, "?", "?"), [(1, None, 1)] * 3 + [(1, None, 4)] * 3 + [(1, None, 10)] * 3, "detector"),
         (lengths(1, 3, "?", "?"), [(None, w) for w in (1,) * 5 + (4,) * 5 + (10,) * 5], "detector"),
         (lengths(1, 3, "?", "?"), SCRFD[:6], None),
+        (lengths(1, 3, "?", "?"), [(None, w) for w in (1,) * 4 + (4,) * 4 + (10,) * 4], None),
         (lengths(1, 3, "?", "?"), [SCRFD[-1], *SCRFD[:-1]], None),
         (lengths("N", 3, 112, 112), [(None, 512)], "recogniser"),
         (lengths(1, 3, 112, 112), [(1, 512)], "recogniser"),
@@ -181,6 +184,17 @@ def test_an_interface_is_read_from_the_file(tmp_path):
     detector = read_interface(folder / "first.onnx")
     assert detector.inputs == ((1, 3, None, None),)
     assert [shape[-1] for shape in detector.outputs] == [1, 1, 1, 4, 4, 4, 10, 10, 10]
+
+
+def test_weights_that_a_file_lists_among_its_inputs_are_none(tmp_path):
+    """As older exporters write them, those of the published recognisers among them."""
+    network = face_standins.recogniser()
+    held = network.graph.initializer[0]
+    network.graph.input.append(helper.make_tensor_value_info(held.name, held.data_type, list(held.dims)))
+    write(tmp_path, old=network)
+    interface = read_interface(tmp_path / "old.onnx")
+    assert interface.inputs == ((None, 3, 112, 112),)
+    assert role_of(interface) == "recogniser"
 
 
 def test_a_file_that_is_no_onnx_file_is_told(tmp_path):

@@ -11,15 +11,15 @@ from tiller.tests.unit.face_people import face, faces, vector
 SIZE = (100, 200)
 THREE = from_left_to_right(
     [
-        face(150, 20, side=30, score=0.7),
+        face(150, 20, side=30, score=0.8),
         face(30, 60, side=20, score=0.9),
-        face(90, 45, side=25, score=0.8),
+        face(90, 45, side=25, score=0.7),
     ]
 )
 
 
 def test_faces_stand_from_left_to_right():
-    assert [one.score for one in THREE] == [0.9, 0.8, 0.7]
+    assert [one.score for one in THREE] == [0.9, 0.7, 0.8]
 
 
 @pytest.mark.parametrize(
