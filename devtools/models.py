@@ -204,8 +204,8 @@ def substitute(folder: str, name: str) -> str:
     """The file of ours (below a models folder) that is used in place of the one named.
 
     The default model takes the places of SD1.5 checkpoints and of those control nets that it has learned;
-    everything else is a random stand-in of the family that the name tells, adapters for SD1.5 one that fits
-    the default model. Of SDXL it is the one with all its transformers, which weight types count.
+    everything else is a random stand-in of the family that the name tells, adapters and LoRAs for SD1.5 one
+    that fits the default model. Of SDXL it is the one with all its transformers, which weight types count.
     """
     low = name.lower()
     family = next((value for sign, value in STANDIN_FAMILIES.items() if sign in low), "sd15")
@@ -223,6 +223,8 @@ def substitute(folder: str, name: str) -> str:
         return f"ipadapter/{ours}{'.bin' if is_pickled else '.safetensors'}"
     if folder == "clip_vision":
         return f"clip_vision/tiller_standin_encoder_{'l' if 'large' in words else 'h'}.safetensors"
+    if folder == "loras" and family == "sd15":
+        return "loras/tiller_standin_lora_toy.safetensors"
     for part, known in CONTROL_WORDS.items():
         if family == "sd15" and any(word.startswith(known) for word in words):
             return files.CONTROLS[part]

@@ -257,7 +257,11 @@ def _offset() -> Layout:
 
 
 LORA_RANK = 4
-LORA_BLOCKS = {"sd15": ("input_blocks_1_1", 768), "sdxl": ("input_blocks_4_1", 2048)}
+LORA_BLOCKS = {
+    "sd15": ("input_blocks_1_1", 768),
+    "toy": ("middle_block_1", 768),
+    "sdxl": ("input_blocks_4_1", 2048),
+}
 """The block that a LoRA changes, and the width of the text: SD1.5's is as wide in the published model."""
 
 
@@ -423,7 +427,7 @@ STANDINS: dict[str, StandIn] = {
     "tiller_standin_offset_sd15": StandIn("loras", _offset),
     **{
         f"tiller_standin_lora_{family}": StandIn("loras", partial(_lora, family))
-        for family in ("sd15", "sdxl", "flux")
+        for family in ("sd15", "toy", "sdxl", "flux")
     },
     "tiller_standin_control_flux": StandIn("controlnet", lambda: Layout(_flux("", control=True), {})),
     "tiller_standin_ip_adapter_sd15": StandIn("ipadapter", lambda: _ip_adapter("sd15", 768)),

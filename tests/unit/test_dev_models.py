@@ -152,6 +152,7 @@ def test_every_name_in_the_recipes_gets_a_model_of_its_family():
         ("ipadapter/flux-ip-adapter.safetensors", "ip_adapter_flux"),
         ("ipadapter/ip-adapter-faceid_sd15.safetensors", "faceid_toy"),
         ("checkpoints/sd_xl_base_1.0.safetensors", "layers_sdxl"),
+        ("loras/a_style_for_sd15.safetensors", "lora_toy"),
         ("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", "encoder_h"),
         ("clip_vision/clip-vit-large-patch14.safetensors", "encoder_l"),
     ],
