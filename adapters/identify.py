@@ -426,7 +426,8 @@ OTHER_SIGNATURES: tuple[Signature, ...] = (
                 "visual.transformer.resblocks.0.attn.in_proj_weight",
             ),
         ),
-        use="Put it into models/clip_vision and load it with Load CLIP Vision.",
+        use="Put it into models/clip_vision and load it with Load CLIP Vision, or with Load Image Encoder "
+        "for image prompts.",
     ),
     Signature(
         "other",

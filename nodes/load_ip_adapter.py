@@ -3,9 +3,7 @@
 from comfy_api.latest import io
 
 from ..adapters.image_prompt.load._host import adapter_names, adapter_path, load_adapter, state_of_file
-
-CATEGORY = "Tiller/image prompt"
-IP_ADAPTER = io.Custom("TILLER_IP_ADAPTER")
+from .image_prompt_inputs import CATEGORY, IPAdapterType
 
 
 class TillerLoadIPAdapter(io.ComfyNode):
@@ -41,7 +39,7 @@ class TillerLoadIPAdapter(io.ComfyNode):
                 ),
             ],
             outputs=[
-                IP_ADAPTER.Output(
+                IPAdapterType.Output(
                     display_name="ip_adapter",
                     tooltip="The adapter, for Apply IP-Adapter or, for a FaceID file, Apply FaceID.",
                 ),

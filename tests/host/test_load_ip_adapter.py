@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,9 @@ def test_the_text_says_what_the_file_is_and_wants(folder: Path) -> None:
         "File: plus.safetensors\n"
         "Family: IP-Adapter Plus\n"
         "Base model: SD1.5\n"
-        "Image encoder: CLIP-ViT-H, all tokens of the picture. Published as CLIP-ViT-H-14-laion2B-s32B-b79K; "
-        "its file belongs into models/clip_vision, for Load Image Encoder\n"
+        "Image encoder: CLIP-ViT-H, all tokens of the picture. Published as "
+        "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors; it belongs into models/clip_vision, for Load Image "
+        "Encoder\n"
         "Tokens: 16, of width 768\n"
         "Layers: 2\n"
         "LoRA half: none\n"
@@ -140,8 +142,8 @@ def test_the_text_says_what_keys_do_not_tell() -> None:
     said = text("FaceID Portrait Unnorm", "SDXL")
     assert "Face analysis: buffalo_l or antelopev2; it reads the face's vector as it is, not normed\n" in said
     assert "Note: InstantID's adapter has the same keys, so the node that applies it decides." in said
-    assert "Published as siglip-so400m-patch14-384;" in text("Flux IP-Adapter (InstantX)", "Flux")
-    assert "Published as clip-vit-large-patch14-336;" in text("IP-Adapter Plus", "Kolors")
+    assert "Published as siglip-so400m-patch14-384.safetensors;" in text("Flux IP-Adapter (InstantX)", "Flux")
+    assert "Published as clip-vit-large-patch14-336.bin;" in text("IP-Adapter Plus", "Kolors")
 
 
 def test_a_missing_file_is_told_with_the_folders(folder: Path) -> None:
@@ -198,31 +200,43 @@ def test_a_file_is_read_again_only_when_it_changes(folder: Path) -> None:
     assert node().fingerprint_inputs("gone.bin") == ""
 
 
-@pytest.mark.parametrize("name", ["ip_adapter_sd15", "faceid_sd15", "ip_adapter_sdxl"])
-def test_the_stand_ins_fit_the_stand_ins_of_their_models(name: str) -> None:
-    real.host()
-    load = importlib.import_module("tiller.adapters.image_prompt.load._host").load_adapter
-    layers = importlib.import_module("tiller.adapters.image_prompt.layers")
-    sites = importlib.import_module("tiller.adapters.injection.apply").unet_sites
-    stand_in = f"tiller_standin_{name}"
-    adapter, _ = load(standins.ensure_standins(real.MODELS, [stand_in])[stand_in])
-    model = real.family(name.rsplit("_")[-1]).model
-    assert len(layers.projections(adapter, sites(model))) == len(adapter.spec.layers)
-    is_face = name.startswith("faceid")
-    assert adapter.spec.variant == ("FaceID" if is_face else "IP-Adapter")
-    assert len(adapter.spec.lora_layers) == (2 * len(adapter.spec.layers) if is_face else 0)
-
-
-def test_the_stand_ins_of_the_default_model_and_of_flux_are_known() -> None:
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("ip_adapter_sd15", "tiller_standin_sd15"),
+        ("faceid_sd15", "tiller_standin_sd15"),
+        ("ip_adapter_sdxl", "tiller_standin_layers_sdxl"),
+        ("ip_adapter_toy", ""),
+        ("faceid_toy", ""),
+    ],
+)
+def test_the_stand_ins_fit_the_models_of_ours(name: str, model: str) -> None:
     real.host()
     formats = importlib.import_module("tiller.adapters.image_prompt.formats")
+    spec = formats.identify_adapter(standins.STANDINS[f"tiller_standin_{name}"].layout().shapes)
+    is_face = name.startswith("faceid")
+    assert spec.variant == ("FaceID" if is_face else "IP-Adapter")
+    assert spec.lora_layers == (tuple(range(2 * len(spec.layers))) if is_face else ())
+    keys = standins.STANDINS[model].layout().shapes if model else default_model_keys()
+    assert len(sites_of(keys)) == len(spec.layers)
 
-    def shapes(name: str) -> Any:
-        return standins.STANDINS[f"tiller_standin_{name}"].layout().shapes
 
-    toy = formats.identify_adapter(shapes("ip_adapter_toy"))
-    assert (toy.variant, toy.base, toy.layers) == ("IP-Adapter", "SD1.5", (1, 3, 5, 7, 9, 11, 13))
-    assert formats.identify_adapter(shapes("faceid_toy")).lora_layers == tuple(range(14))
-    flux = formats.identify_adapter(shapes("ip_adapter_flux"))
+def sites_of(keys: Iterable[str]) -> list[Any]:
+    sites = importlib.import_module("tiller.adapters.injection.sites")
+    bare = (key.removeprefix("model.diffusion_model.").removesuffix(".weight") for key in keys)
+    return sites.cross_attention_sites(bare)
+
+
+def default_model_keys() -> list[str]:
+    """Keys of the default model's UNet, as it is stored."""
+    numpy = importlib.import_module("numpy")
+    with numpy.load(real.ROOT / "default_model" / "narrow.npz") as stored:
+        return [key.removeprefix("unet.") for key in stored.files]
+
+
+def test_the_flux_stand_in_is_known() -> None:
+    real.host()
+    formats = importlib.import_module("tiller.adapters.image_prompt.formats")
+    flux = formats.identify_adapter(standins.STANDINS["tiller_standin_ip_adapter_flux"].layout().shapes)
     assert (flux.variant, flux.layers, flux.tokens) == ("Flux IP-Adapter (XLabs)", (0, 1), 4)
     assert flux.embeds.encoder == "CLIP-ViT-L"

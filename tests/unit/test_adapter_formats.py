@@ -226,6 +226,15 @@ def test_parts_of_two_files_are_refused() -> None:
     assert identify_adapter(standard).text_width == 768
 
 
+def test_an_encoder_that_no_published_file_reads_is_told_by_its_width() -> None:
+    shapes = files.published("IP-Adapter", "SDXL") | {"image_proj.proj.weight": (4 * 2048, 768)}
+    spec = identify_adapter(shapes)
+    assert (spec.base, spec.embeds and spec.embeds.encoder) == ("SDXL", "CLIP-ViT-L")
+    shapes = files.published("IP-Adapter Plus", "SD1.5") | {"image_proj.proj_in.weight": (768, 1024)}
+    spec = identify_adapter(shapes)
+    assert (spec.base, spec.embeds and spec.embeds.encoder) == ("SD1.5", "CLIP-ViT-L")
+
+
 def test_unknown_widths_and_projectors_are_said() -> None:
     def read(shapes: Shapes, width: int) -> None:
         for key, shape in shapes.items():
@@ -236,6 +245,7 @@ def test_unknown_widths_and_projectors_are_said() -> None:
         "x.safetensors is IP-Adapter, whose layers must read a text width of 768 (SD1.5), 2048 (SDXL), "
         "4096 (Flux); 1.to_k_ip.weight reads 1024. It may be made for a model that Tiller does not know."
     )
+    assert "1.to_k_ip.weight reads 4096. " in changed("IP-Adapter", "SD1.5", lambda s: read(s, 4096))
     assert "1.to_k_ip.weight reads nothing: it is missing." in changed(
         "IP-Adapter", "SD1.5", lambda s: s.pop("ip_adapter.1.to_k_ip.weight")
     )
@@ -265,6 +275,8 @@ def test_a_file_without_a_projector_or_without_layers_says_which() -> None:
     assert said.startswith("An IP-Adapter was needed, but x.safetensors lacks the projector (image_proj.…); ")
     said = changed("IP-Adapter", "SD1.5", lambda s: drop(s, "ip_adapter."))
     assert "lacks the layers (ip_adapter.…); it has 4 tensors (image_proj.norm.bias" in said
+    with pytest.raises(UnknownWeightsError, match=r"part\.bin lacks the projector .* and the layers"):
+        identify_adapter({"double_blocks.0.img_attn.qkv.weight": (9216, 3072)}, "part.bin")
     said = changed("IP-Adapter", "SD1.5", lambda s: s.clear())
     assert (
         "lacks the projector (image_proj.…) and the layers (ip_adapter.…); it has 0 tensors (no ten" in said

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..records import AdapterSpec, EmbedState, EncoderKind, HiddenState
-
-ENCODER_FILES: dict[EncoderKind, str] = {
-    "CLIP-ViT-H": "CLIP-ViT-H-14-laion2B-s32B-b79K",
-    "CLIP-ViT-bigG": "CLIP-ViT-bigG-14-laion2B-39B-b160k",
-    "CLIP-ViT-L": "clip-vit-large-patch14",
-    "CLIP-ViT-L-336": "clip-vit-large-patch14-336",
-    "SigLIP-so400m-384": "siglip-so400m-patch14-384",
-}
-"""Encoder -> the name it was published under."""
+from ..encoders import ENCODERS, FOLDER
+from ..records import AdapterSpec, EmbedState, HiddenState
 
 STATES: dict[HiddenState, str] = {
     "image_embeds": "one vector of the picture",
@@ -62,8 +54,8 @@ def _encoder(embeds: EmbedState | None) -> str:
     if embeds is None:
         return "none, it reads the face's vector alone"
     return (
-        f"{embeds.encoder}, {STATES[embeds.state]}. Published as {ENCODER_FILES[embeds.encoder]}; its "
-        "file belongs into models/clip_vision, for Load Image Encoder"
+        f"{embeds.encoder}, {STATES[embeds.state]}. Published as {ENCODERS[embeds.encoder].file}; it "
+        f"belongs into models/{FOLDER}, for Load Image Encoder"
     )
 
 
