@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .models import shipped_prompts, wanted_packs
 from .onnx_standins import onnx_model
 
 FOLDER = "insightface"
@@ -50,6 +51,11 @@ def ensure(models_dir: Path, names: Iterable[str] = (NAME,)) -> Path:
                 part.unlink(missing_ok=True)
         mark.write_text(VERSION, encoding="utf-8")
     return folder
+
+
+def ensure_for_recipes(models_dir: Path, root: Path) -> Path:
+    """The pack under its own name and under those that the recipes shipped below `root` use."""
+    return ensure(models_dir, {NAME, *wanted_packs(shipped_prompts(root).values())})
 
 
 def middle_detector() -> Any:

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 from tiller.tests.browser.page import FACE_ID, PACK, STAND_INS, ComfyPage, Face
 
-from devtools import annotator_standins, models, quickstart
+from devtools import annotator_standins, face_standins, models, quickstart
 from devtools.environment import ROOT, Environment, Places
 from devtools.links import link_file
 from devtools.messages import NO_CHROMIUM
@@ -76,7 +76,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         link_file(source, base / "models" / source.parent.name / name)
     quickstart.copy_photos(environment, base / "input")
     annotators = annotator_standins.ensure(folder)
-    options = models.extra_paths({annotators.name: [annotators]}, base / "annotator_folders.yaml")
+    faces = face_standins.ensure_for_recipes(folder, ROOT)
+    folders = {annotators.name: [annotators], faces.name: [faces]}
+    options = models.extra_paths(folders, base / "annotator_folders.yaml")
     with Server(environment, base, base / "server.log", options=options) as running:
         yield running
 

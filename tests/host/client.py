@@ -160,11 +160,6 @@ def environment() -> Environment:
     return Environment(Places(ROOT), Path(sys.executable), Path(host), users_own=True)
 
 
-def _packs_of_recipes() -> set[str]:
-    """Packs of face models under the names that the shipped recipes use."""
-    return models.wanted_packs(models.shipped_prompts(ROOT).values())
-
-
 @contextmanager
 def running_server(base: Path, options: tuple[str, ...] = ()) -> Iterator[HostServer]:
     """A server over a fresh base folder: the pack, the test nodes, all stand-ins, photographs."""
@@ -174,7 +169,7 @@ def running_server(base: Path, options: tuple[str, ...] = ()) -> Iterator[HostSe
     folder = models.ensure_standins(here, models.standins.STANDINS)
     annotators = annotator_standins.ensure(folder)
     onnx_standins.ensure(folder)
-    faces = face_standins.ensure(folder, {face_standins.NAME, *_packs_of_recipes()})
+    faces = face_standins.ensure_for_recipes(folder, ROOT)
     config = (
         *models.standin_options(folder, base / "model_folders.yaml"),
         *models.extra_paths(

@@ -1,5 +1,7 @@
 """The stand-in pack of face models: one face in the middle of any picture, under any name a recipe uses."""
 
+import json
+
 import pytest
 import torch
 from tiller.adapters.faces.analysis import analyze
@@ -18,6 +20,14 @@ def test_recipes_tell_which_packs_they_want():
     other = {"1": {"class_type": "TillerAnalyzeFaces", "inputs": {"pack": "no"}}}
     wanted = models.wanted_packs([recipe(pack="buffalo_l"), recipe(pack="antelopev2"), linked, other])
     assert wanted == {"buffalo_l", "antelopev2"}
+
+
+def test_shipped_recipes_get_their_packs_beside_the_stand_in_s_own_name(tmp_path):
+    api = tmp_path / "workflows/api"
+    api.mkdir(parents=True)
+    (api / "face.json").write_text(json.dumps(recipe(pack="antelopev2")), encoding="utf-8")
+    root = face_standins.ensure_for_recipes(tmp_path / "models", tmp_path)
+    assert {path.name for path in (root / "models").iterdir()} == {face_standins.NAME, "antelopev2"}
 
 
 def test_packs_are_written_once_and_again_when_they_are_old(tmp_path):
