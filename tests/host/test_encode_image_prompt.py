@@ -88,7 +88,7 @@ def test_the_rule_for_no_image_of_each_family():
     assert rules(H, "image_embeds", "SDXL") == ("zero embedding", "zero embedding")
     assert rules("CLIP-ViT-L-336", "penultimate", "Kolors") == ("zero tensor", "black picture")
     assert rules(L, "image_embeds", "Flux") == ("zero tensor", "zero tensor")
-    assert rules("SigLIP-so400m-384", "pooled", "Flux") == ("black picture", "black picture")
+    assert rules("SigLIP-so400m-384", "pooled", "Flux") == ("zero embedding", "black picture")
 
 
 def test_flux_gets_the_embedding_of_zero_pixels(encoder):

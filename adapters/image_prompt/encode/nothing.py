@@ -16,9 +16,9 @@ def nothing_is(spec: AdapterSpec, rule: NoImage) -> Nothing:
 
     Officially, IP-Adapters that read the projected class token get zeros in its place, and those that read
     hidden states get those of a tensor of zeros behind the normalisation, which is no black picture. XLabs'
-    for Flux encodes that tensor as well. InstantX's has no negative side; diffusers gives it a black picture.
-    "black" encodes a black picture where hidden states are read, as IPAdapter_plus does, and is the official
-    rule elsewhere.
+    for Flux encodes that tensor as well. InstantX's has no negative side: zeros say so, and nothing is added
+    there. "black" encodes a black picture where hidden states are read, as IPAdapter_plus does, and for
+    InstantX, as diffusers does with adapters for Flux; it is the official rule elsewhere.
 
     Sources: tencent-ailab/IP-Adapter: ip_adapter/ip_adapter.py (get_image_embeds of each class);
     XLabs-AI/x-flux-comfyui: nodes.py (ApplyFluxIPAdapter); huggingface/diffusers:
@@ -26,7 +26,7 @@ def nothing_is(spec: AdapterSpec, rule: NoImage) -> Nothing:
     """
     state = None if spec.embeds is None else spec.embeds.state
     if state == "pooled":
-        return "black picture"
+        return "zero embedding" if rule == "official" else "black picture"
     if state == "penultimate":
         return "zero tensor" if rule == "official" else "black picture"
     return "zero tensor" if spec.base == "Flux" else "zero embedding"
