@@ -68,7 +68,7 @@ def read_weights(text: str) -> tuple[float, ...]:
 
     Raises ValueError for anything else.
     """
-    items = [item.strip() for item in re.split(r"[,;\n]", text.strip().rstrip(",;"))]
+    items = [item.strip() for item in re.split(r"[,;]\s*|\n", text.strip(" \t\n,;"))]
     if items == [""]:
         return ()
     for item in items:
