@@ -29,6 +29,8 @@ MODEL_PREFIXES = ("unet.",)
 IP_ADAPTERS = ("IP-Adapter", "IP-Adapter (Flux)")
 """What `adapters/identify` calls these files."""
 
+CONTROL_USE = "Put it into models/controlnet and load it with Load Control."
+
 BASES: dict[int, Base] = {768: "SD1.5", 2048: "SDXL", 4096: "Flux"}
 """Base model by the text width that the layers read. Kolors has SDXL's, and is known by its encoder."""
 
@@ -253,9 +255,8 @@ def identify_adapter(shapes: Shapes, name: str = "the file") -> AdapterSpec:
     parts = parts_of(shapes)
     found = _identified(shapes)
     if found is not None and found.kind not in IP_ADAPTERS:
-        raise ValueError(
-            f"An IP-Adapter was needed, but {name} is: {found.kind} ({found.family}). {found.use}"
-        )
+        use = CONTROL_USE if found.role == "control" else found.use
+        raise ValueError(f"An IP-Adapter was needed, but {name} is: {found.kind} ({found.family}). {use}")
     _check_parts(parts, shapes, name)
     proj = {bare: shapes[key] for bare, key in parts.image_proj.items()}
     layers = {bare: shapes[key] for bare, key in parts.ip_adapter.items()}

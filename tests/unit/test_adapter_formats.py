@@ -114,9 +114,17 @@ def test_a_lora_a_control_net_and_a_checkpoint_are_named() -> None:
             "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
         },
     }
+    said = {
+        "LoRA": "LoRA (its own model). Put it into models/loras and load it with Load LoRA.",
+        "ControlNet (LDM layout)": "ControlNet (LDM layout) (SD1.5). Put it into models/controlnet and load "
+        "it with Load Control.",
+        "UNet checkpoint": "UNet checkpoint (SD1.5). Put it into models/checkpoints and load it with Load "
+        "Checkpoint.",
+    }
     for kind, shapes in cases.items():
-        with pytest.raises(ValueError, match=rf"needed, but x.bin is: {kind.split('(')[0]}"):
+        with pytest.raises(ValueError) as caught:
             identify_adapter(shapes, "x.bin")
+        assert str(caught.value) == f"An IP-Adapter was needed, but x.bin is: {said[kind]}"
 
 
 def test_flat_and_nested_files_and_training_checkpoints_are_one() -> None:
@@ -183,17 +191,17 @@ def test_every_key_of_a_file_is_needed_and_its_shape_matters(name: str) -> None:
     """But for the layers at the end: their number is compared with the model's."""
     shapes = files.published(*files.FILES[name])
     last = {key for key in shapes if key.startswith(("ip_adapter.139.", "ip_adapter.31.", "ip_adapter.56."))}
-    some = list(shapes)[:: max(1, len(shapes) // 40)]
+    some = list(shapes)[:: max(1, len(shapes) // 16)]
     for key in [key for key in some if key not in last]:
         less = {other: shape for other, shape in shapes.items() if other != key}
-        with pytest.raises(ValueError):
+        with pytest.raises(UnknownWeightsError):
             identify_adapter(less)
         more_dimensions = {**shapes, key: (*shapes[key], 3)}
-        with pytest.raises(ValueError):
+        with pytest.raises(UnknownWeightsError):
             identify_adapter(more_dimensions)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_no_subset_of_keys_breaks_it(data: st.DataObject) -> None:
     """Whatever is missing: an error with words, or fewer layers; never another exception."""
@@ -204,7 +212,7 @@ def test_no_subset_of_keys_breaks_it(data: st.DataObject) -> None:
     left = {key: shape for key, shape in shapes.items() if key not in dropped}
     if shortened:
         left |= dict.fromkeys(dropped, ())
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(UnknownWeightsError):
         assert identify_adapter(left).layers != identify_adapter(shapes).layers
 
 
