@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tiller.tests.host import inprocess as real
+from tiller.tests.host import small_flux as narrow_flux
 from torch import Tensor
 
 RANK, ALPHA = 4, 2.0
@@ -19,42 +20,9 @@ PARTS = ("attn1.to_q", "attn2.to_k", "attn2.to_out.0", "ff.net.2", "proj_in", "i
 FLUX_PARTS = ("img_attn.qkv", "txt_mlp.2", "linear1", "img_in", "final_layer.linear", "vector_in.in_layer")
 
 
-@real.kept
 def small_flux() -> real.Family:
-    """Flux with all of its 19 double and 38 single blocks, one head wide."""
-    real.host()
-    supported = importlib.import_module("comfy.supported_models")
-    patcher = importlib.import_module("comfy.model_patcher")
-    config = {
-        "image_model": "flux",
-        "in_channels": 16,
-        "out_channels": 16,
-        "patch_size": 2,
-        "vec_in_dim": 768,
-        "context_in_dim": 4096,
-        "hidden_size": 128,
-        "mlp_ratio": 1.0,
-        "num_heads": 1,
-        "depth": 19,
-        "depth_single_blocks": 38,
-        "axes_dim": [16, 56, 56],
-        "theta": 10000,
-        "qkv_bias": True,
-        "guidance_embed": True,
-        "txt_ids_dims": [],
-        "dtype": torch.float32,
-    }
-    model = supported.Flux(config).get_model({}, device=torch.device("cpu"))
-    generator = torch.Generator().manual_seed(3)
-    for name, parameter in model.diffusion_model.named_parameters():
-        if parameter.ndim > 1:
-            values = torch.randn(parameter.shape, generator=generator)
-            parameter.data = values * 0.4 / parameter[0].numel() ** 0.5
-        else:
-            parameter.data = torch.full_like(parameter, 1.0 if "norm" in name else 0.0)
-    cpu = torch.device("cpu")
-    loaded = patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
-    return real.Family("flux", loaded, None, *real.SIZES["flux"])
+    """Flux with all of its 19 double and 38 single blocks, narrow."""
+    return narrow_flux.small_flux(19, 38)
 
 
 class Encoders(torch.nn.Module):
