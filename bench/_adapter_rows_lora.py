@@ -103,13 +103,15 @@ def _window(name: str) -> tuple[float, float]:
     with _saved(files.lora(of.model, NAMINGS[name])) as file:
         hooks = tests.schedule(of.model, file, start_percent=tests.halfway(of, 2))[0]
         changed = files.load(of.model, None, file)[0]
-    wanted = tests.in_two_halves(of, [of.model, changed])
-    got = tests.sampled(of, of.model, hooks)
-    return real.difference(got, wanted), real.difference(wanted, tests.sampled(of, of.model))
+    with files.unscaled(of):
+        wanted = tests.in_two_halves(of, [of.model, changed])
+        got, plain = tests.sampled(of, of.model, hooks), tests.sampled(of, of.model)
+    return real.difference(got, wanted), real.difference(wanted, plain)
 
 
 def _half(name: str) -> tuple[float, float]:
     """The LoRA half of a FaceID file merged, against W + up @ down."""
+    host()
     tests = importlib.import_module("tiller.tests.host.test_lora_faceid")
     return tests.merged_beside_formula(name, 1.0)
 
@@ -129,7 +131,7 @@ ROWS = [
             SCHEDULE,
             FAMILIES[name],
             "the last two of four steps",
-            "two runs in ComfyUI",
+            "ComfyUI, two runs",
             partial(_window, name),
         )
         for name in ("sd15", "sdxl")

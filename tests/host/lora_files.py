@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -160,6 +162,17 @@ def loras(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         return name
 
     return save
+
+
+@contextmanager
+def unscaled(of: real.Family) -> Iterator[None]:
+    """The family's latents without their factor, so that a run may be cut in two without rounding."""
+    latents = of.model.model.latent_format
+    kept, latents.scale_factor = latents.scale_factor, 1.0
+    try:
+        yield
+    finally:
+        latents.scale_factor = kept
 
 
 def load(model: Any, clip: Any, name: str, **settings: Any) -> tuple[Any, Any, str]:
