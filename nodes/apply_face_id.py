@@ -1,18 +1,17 @@
 """The node that draws known faces, by FaceID."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..adapters.image_prompt.face_id.apply import apply_face_id
 from ..adapters.image_prompt.face_id.rules import FACES_MODES, PLUS_VERSIONS, FaceSettings
-from ..adapters.image_prompt.terms import InjectionSettings
+from ..adapters.image_prompt.terms import InjectionSettings, weights_of
 from ..adapters.image_prompt.weight_types import WEIGHT_TYPES
 from ..adapters.injection.keys_values import SCALINGS
 from .faces import FacesType
-
-ImageEncoderType = io.Custom("TILLER_IMAGE_ENCODER")
-IPAdapterType = io.Custom("TILLER_IP_ADAPTER")
+from .image_prompt_inputs import ImageEncoderType, IPAdapterType
 
 
 def link_inputs() -> list[Any]:
@@ -47,7 +46,7 @@ def acting_inputs() -> list[Any]:
             step=0.05,
             display_name="weight",
             tooltip="How strongly the face counts beside the text. 0 is off, 1 what the adapter was trained "
-            "for; less leaves room for the text.",
+            "for; less leaves room for the text. A list of numbers gives each picture of the batch its own.",
         ),
         io.Combo.Input(
             "weight_type",
@@ -179,7 +178,7 @@ class TillerApplyFaceID(io.ComfyNode):
         model: Any,
         ip_adapter: Any,
         faces: Any,
-        weight: float,
+        weight: float | Sequence[float],
         lora_strength: float = 1.0,
         plus_version: Any = "auto",
         structure_weight: float = 1.0,
@@ -192,7 +191,7 @@ class TillerApplyFaceID(io.ComfyNode):
     ) -> io.NodeOutput:
         face = FaceSettings(plus_version, structure_weight, lora_strength, faces_mode)
         acting = InjectionSettings(
-            (float(weight),), start=start_percent, end=end_percent, scaling=embeds_scaling, **more
+            weights_of(weight), start=start_percent, end=end_percent, scaling=embeds_scaling, **more
         )
         return io.NodeOutput(*apply_face_id(model, ip_adapter, faces, image_encoder, face, acting))
 
