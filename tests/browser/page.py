@@ -36,8 +36,14 @@ STAND_INS = {
 }
 FACE_ID = "tiller_standin_faceid_sd15.safetensors"
 """In place of adapters whose name has the word: the node that applies them takes no other."""
-SMALL = {"hints": "canny, hed", "steps": 2, "batch_size": 1, "union_type": "auto"}
-"""`union_type`: the small control net is no Union net."""
+SMALL = {
+    "hints": "canny, hed",
+    "steps": 2,
+    "batch_size": 1,
+    "union_type": "auto",
+    "weight_type": "linear",
+}
+"""`union_type`: the small control net is no Union net. `weight_type`: the small model has too few layers."""
 LATENTS = frozenset({"EmptyLatentImage", "EmptySD3LatentImage"})
 SIDE = 64
 PICTURES = frozenset({"SaveImage", "PreviewImage"})
