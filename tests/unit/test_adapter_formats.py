@@ -177,6 +177,16 @@ def test_keys_that_lack_or_are_too_many_or_do_not_fit_are_named() -> None:
     said = changed(*PLUS, lambda s: s.update({"image_proj.layers.0.0.to_out.weight": (768, 700)}))
     assert "but it has wrong shapes at image_proj.layers.0.0.to_out.weight. " + again in said
 
+    said = changed(*PLUS, lambda s: s.update({"image_proj.layers.0.0.to_q.weight": ()}))
+    assert "but it has wrong shapes at image_proj.layers.0.0.to_q.weight. " + again in said
+
+    def without_last(shapes: Shapes) -> None:
+        for key in [key for key in shapes if key.startswith("ip_adapter.31.")]:
+            del shapes[key]
+
+    said = changed("FaceID", "SD1.5", without_last)
+    assert "but it lacks ip_adapter.31.to_k_ip.weight, ip_adapter.31.to_k_lora.down.weight, " in said
+
     def cut_off(shapes: Shapes) -> None:
         for number in range(9, 31, 2):
             del shapes[f"ip_adapter.{number}.to_k_ip.weight"], shapes[f"ip_adapter.{number}.to_v_ip.weight"]
