@@ -230,7 +230,7 @@ def test_an_index_beyond_the_faces_names_the_picture(networks):
         find(images, networks, choice="index", index=2)
 
 
-@pytest.mark.parametrize("size", [100, 128, 2112])
+@pytest.mark.parametrize("size", [100, 128, 650, 2112])
 def test_detection_sizes_out_of_range_are_refused(size):
     with pytest.raises(ValueError, match=f"from 192 to 2048 that is a multiple of 64, got {size}"):
         Search(detection_size=size)
