@@ -305,10 +305,11 @@ def test_the_report_says_what_was_found_where_and_which_was_chosen(networks):
 
 def test_the_preview_shows_each_face_in_its_colour_and_leaves_the_rest(networks):
     image = picture(*THREE)
-    faces, _ = find(image, networks)
+    faces, _ = find(image, networks, choice="index", index=1)
     drawn = (draw_faces(faces)[0] * 255).round().to(torch.uint8).numpy()
-    assert tuple(drawn[448, 450]) == CHOSEN
     assert tuple(drawn[128, 80]) == OTHER
+    assert tuple(drawn[128, 300]) == CHOSEN
+    assert tuple(drawn[448, 450]) == OTHER
     assert (drawn[500:, :380] == 128).all()
     assert torch.equal(image, picture(*THREE)), "the picture itself stays as it is"
 
