@@ -61,7 +61,17 @@ def _alone(base: str) -> Row:
     return Row("IP-Adapter", base, what, "diffusers", _each_layer(SMALL[base], base))
 
 
+def _projector(case: dict[str, Any]) -> Measure:
+    def measure() -> tuple[float, float]:
+        reference = _reference()
+        found = reference.compare_projector(reference.Case(**case))
+        return found.difference, found.effect
+
+    return measure
+
+
 PLUS = "FaceID Plus"
+KOLORS_FACE = {"name": "sdxl", "variant": PLUS, "base": "Kolors", "pictures": 2, "structure": 0.6}
 ROWS = [
     _row("IP-Adapter", "IP-Adapter", "SD1.5", encoder=H),
     _row("IP-Adapter", "IP-Adapter", "SD1.5", encoder=H, pictures=2),
@@ -82,6 +92,8 @@ ROWS = [
     _row("FaceID Plus v2 with its LoRA", PLUS, "SDXL", version=2),
     _row("FaceID Portrait", "FaceID Portrait", "SDXL", pictures=2),
     _row("FaceID Portrait Unnorm", "FaceID Portrait Unnorm", "SDXL"),
+    # Kolors halves the width of these tokens before its layers, and the host has no Kolors
+    Row("FaceID Plus v2", "Kolors", "the projector, two pictures", "diffusers", _projector(KOLORS_FACE)),
     _alone("SD1.5"),
     _alone("SDXL"),
 ]

@@ -18,9 +18,9 @@ TABLE = Table(
     Path(__file__).with_suffix(".md"),
     "_adapter_rows",
     "Image prompts and faces beside their references",
-    "The same random weights on both sides, in the layout of the published files, float32 on the processor; "
-    "models have every block of the published ones and are narrow. The goal is 0 where ComfyUI itself is the "
-    "reference, else 1e-5 of the greatest effect.",
+    "The same random weights on both sides, in the layout of the published files, float32 on the processor "
+    "where a row does not say otherwise; models have every block of the published ones and are narrow. The "
+    "goal is 0 where ComfyUI itself is the reference, else 1e-5 of the greatest effect.",
 )
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import unittest.mock
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -90,16 +91,31 @@ def merge_lora(unet: Any, weights: dict[str, torch.Tensor], strength: float) -> 
     return changed
 
 
+@contextmanager
+def _sizes_of(image_proj: dict[str, torch.Tensor]) -> Iterator[Any]:
+    """Within it, diffusers makes the projector of FaceID Plus as wide as its weights are."""
+    loaders = importlib.import_module("diffusers.loaders.unet")
+    plus, first = loaders.IPAdapterFaceIDPlusImageProjection, "perceiver_resampler.layers.0.1.1.weight"
+    if first in image_proj:
+        rows, columns = image_proj[first].shape
+        tokens = len(image_proj["proj.2.weight"]) // len(image_proj["norm.weight"])
+        plus = partial(plus, ffn_ratio=rows / columns, num_tokens=tokens)
+    with unittest.mock.patch.object(loaders, "IPAdapterFaceIDPlusImageProjection", plus):
+        yield loaders
+
+
+def diffusers_projector(image_proj: dict[str, torch.Tensor]) -> Any:
+    """The projector of an adapter by diffusers' own conversion; bare keys as in the files."""
+    with _sizes_of(image_proj) as loaders:
+        convert = loaders.UNet2DConditionLoadersMixin._convert_ip_adapter_image_proj_to_diffusers
+        return convert(None, image_proj, low_cpu_mem_usage=False).requires_grad_(False).eval()
+
+
 def load_adapter(
     unet: Any, image_proj: dict[str, torch.Tensor], ip_adapter: dict[str, torch.Tensor], scale: float
 ) -> None:
     """Brings an adapter into the UNet by diffusers' own conversion; bare keys as in the files."""
-    loaders = importlib.import_module("diffusers.loaders.unet")
-    plus, first = loaders.IPAdapterFaceIDPlusImageProjection, "perceiver_resampler.layers.0.1.1.weight"
-    if first in image_proj:  # diffusers takes the published ratio for granted
-        rows, columns = image_proj[first].shape
-        plus = partial(plus, ffn_ratio=rows / columns)
-    with unittest.mock.patch.object(loaders, "IPAdapterFaceIDPlusImageProjection", plus):
+    with _sizes_of(image_proj):
         unet._load_ip_adapter_weights(
             [{"image_proj": image_proj, "ip_adapter": ip_adapter}], low_cpu_mem_usage=False
         )
@@ -318,3 +334,15 @@ def compare_each_layer(case: Case) -> list[Compared]:
         Compared(real.difference(mine, other), real.difference(other, without), 1)
         for mine, other, without in zip(ours, theirs, plain, strict=True)
     ]
+
+
+def compare_projector(case: Case) -> Compared:
+    """The positive side's tokens of FaceID Plus with its shortcut, without a model."""
+    projectors = importlib.import_module("tiller.adapters.image_prompt.projectors")
+    adapter, prompt, faces = case.given()
+    reference = diffusers_projector(dict(adapter.image_proj))
+    reference.clip_embeds = torch.cat([part.embeds for part in prompt.parts])[:, None]
+    reference.shortcut, reference.shortcut_scale = True, case.structure
+    theirs = reference(faces).flatten(0, 1)[None]
+    ours = projectors.face_tokens(adapter, faces, prompt, True, case.structure).cond
+    return Compared(real.difference(ours, theirs), float(theirs.abs().max()), 0)
