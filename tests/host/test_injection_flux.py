@@ -207,6 +207,25 @@ def test_a_mask_of_ones_is_no_mask_and_a_mask_confines(variant: str) -> None:
 
 
 @VARIANTS
+def test_a_conditioning_of_a_part_gets_that_part_of_the_mask(variant: str) -> None:
+    of, right = small_flux(), torch.zeros(1, 1, 64, 128)
+    right[..., 64:] = 1
+
+    def part(left: int, model: Any) -> torch.Tensor:
+        positive = real.conditioning(of, 1)
+        positive[0][1] |= {"area": (8, 8, 0, left), "set_area_to_bounds": False}
+        run = real.Run(size=(8, 16), steps=1, cfg=1.0)
+        whole = real.sample(of._replace(model=model), positive, positive, run)
+        return whole[..., left : left + 8]
+
+    assert torch.equal(part(0, injected(variant, mask=right)), part(0, of.model))
+    most = torch.ones_like(right)
+    most[..., :32] = 0
+    assert torch.equal(part(8, injected(variant, mask=right)), part(8, injected(variant, mask=most)))
+    assert not torch.equal(part(8, injected(variant, mask=right)), part(8, of.model))
+
+
+@VARIANTS
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
 def test_hooks_bring_it_to_one_conditioning_only(variant: str, cfg: float) -> None:
     model, apply, injection = small_flux().model, modules().apply, make(variant)
