@@ -32,6 +32,7 @@ LOADERS: dict[str, tuple[str, str]] = {
     "TillerScheduleLoRA": ("lora_name", "loras"),
     "TillerLoadIPAdapter": ("ip_adapter_name", "ipadapter"),
     "TillerLoadImageEncoder": ("encoder_name", "clip_vision"),
+    "TillerLoadImagePrompt": ("prompt_name", "image_prompts"),
 }
 """Loader node -> its input that names a file, and the models folder that file lies in."""
 
@@ -221,6 +222,8 @@ def substitute(folder: str, name: str) -> str:
         ours = f"tiller_standin_{kind}_{'toy' if family == 'sd15' else family}"
         is_pickled = low.endswith(".bin") and ours in standins.STANDINS and standins.STANDINS[ours].pickled
         return f"ipadapter/{ours}{'.bin' if is_pickled else '.safetensors'}"
+    if folder == "image_prompts":
+        return "image_prompts/tiller_standin_prompt.safetensors"
     if folder == "clip_vision":
         return f"clip_vision/tiller_standin_encoder_{'l' if 'large' in words else 'h'}.safetensors"
     if folder == "loras" and family == "sd15":
@@ -247,8 +250,8 @@ def ensure_standins(environment: Environment, names: Iterable[str] = ()) -> Path
     folder = environment.places.standins
     default = default_model.ensure(environment)
     wanted = wanted_files(shipped_prompts(environment.places.root).values())
-    files = ((kind, name, substitute(kind, name)) for kind, name in wanted)
-    used = {folder / (ours if name == AUTO else f"{kind}/{name}"): Path(ours) for kind, name, ours in files}
+    pairs = ((kind, name, substitute(kind, name)) for kind, name in wanted)
+    used = {folder / (ours if name == AUTO else f"{kind}/{name}"): Path(ours) for kind, name, ours in pairs}
     used |= {folder / name: Path(name) for name in default_model.NAMES}
     needed = {*names, *(path.stem for path in used.values() if path.stem in standins.STANDINS)}
     _make_standins(environment, folder, needed)

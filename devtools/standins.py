@@ -39,10 +39,11 @@ Numbers = dict[str, float]
 
 
 class Layout(NamedTuple):
-    """Tensors of one file: random ones by shape, and scalars by value."""
+    """Tensors of one file: random ones by shape, and scalars by value; `notes` for its metadata."""
 
     shapes: Shapes
     scalars: Numbers
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 SD15_UNET: dict[str, Any] = {
@@ -398,6 +399,13 @@ def _encoder(config: str) -> Layout:
     return Layout(_shapes(module, ""), {})
 
 
+def _prompt() -> Layout:
+    """An image prompt for standard IP-Adapters that read CLIP-ViT-H."""
+    shapes: Shapes = {f"parts.0.{side}": (1, 1, 1024) for side in ("embeds", "negative")}
+    notes = (("tiller", "image_prompt"), ("version", "1"), ("encoder", "CLIP-ViT-H"))
+    return Layout(shapes, {}, (*notes, ("state", "image_embeds"), ("tokens", "1"), ("width", "1024")))
+
+
 class StandIn(NamedTuple):
     """A stand-in: the models folder it belongs to and the layout it has.
 
@@ -436,6 +444,7 @@ STANDINS: dict[str, StandIn] = {
     "tiller_standin_ip_adapter_flux": StandIn("ipadapter", _ip_adapter_flux),
     "tiller_standin_faceid_sd15": StandIn("ipadapter", lambda: _face_id("sd15", 768)),
     "tiller_standin_faceid_toy": StandIn("ipadapter", lambda: _face_id("toy", 768), pickled=True),
+    "tiller_standin_prompt": StandIn("image_prompts", _prompt),
     "tiller_standin_encoder_h": StandIn("clip_vision", lambda: _encoder("h")),
     "tiller_standin_encoder_l": StandIn("clip_vision", lambda: _encoder("vitl")),
 }
@@ -507,7 +516,8 @@ def _write(path: Path, standin: StandIn) -> None:
     import torch
     from safetensors.torch import save_file
 
-    tensors, part = random_tensors(standin.layout()), path.with_name(f"{path.name}.{os.getpid()}.part")
+    layout = standin.layout()
+    tensors, part = random_tensors(layout), path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         if standin.pickled:
             nested: dict[str, dict[str, Any]] = {}
@@ -515,7 +525,7 @@ def _write(path: Path, standin: StandIn) -> None:
                 nested.setdefault(key.partition(".")[0], {})[key.partition(".")[2]] = tensor
             torch.save(nested, part)
             part.replace(path.with_suffix(".bin"))
-        save_file(tensors, part, metadata={"tiller_standin": VERSION})
+        save_file(tensors, part, metadata={**dict(layout.notes), "tiller_standin": VERSION})
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"
 WITHOUT_PICTURE = {"TillerQRCode", "TillerRevision", "TillerStackLoRA"}
 NEEDS_A_LATENT_PIXEL = {"TillerInstructPix2Pix"}
 """It cuts the picture to a multiple of 8, so there must be 8 pixels each way."""
-OWN_FIELD_PER_IMAGE = {"TillerShuffle"}
+OWN_FIELD_PER_IMAGE = {"TillerShuffle", "TillerImagePromptNoise"}
 """Image i of a batch has the seed + i, so a batch is not the same as its images one by one."""
 READS_FIRST_ONLY = {"TillerContactSheet"}
 """One sheet comes out, whatever the batch."""

@@ -20,8 +20,10 @@ class WeightedImage(NamedTuple):
     weight: float
 
 
-def parse_weights(text: str, images: int) -> list[float]:
+def parse_weights(text: str, images: int, needed_by: str = "Revision", what: str = "images") -> list[float]:
     """Text such as "1" or "1, 0.5" -> one number for each image; a single one holds for all.
+
+    `needed_by` and `what` are the words for errors.
 
     Raises ValueError for what is not a number, not finite, or of another count.
     """
@@ -34,15 +36,15 @@ def parse_weights(text: str, images: int) -> list[float]:
             weight = math.nan
         if not math.isfinite(weight):
             raise ValueError(
-                f"Revision needs weights that are numbers, separated by commas, got {part!r} in {text!r}. "
-                'Write "1" for all images, or "1, 0.5" for two.'
+                f"{needed_by} needs weights that are numbers, separated by commas, got {part!r} in {text!r}. "
+                f'Write "1" for all {what}, or "1, 0.5" for two.'
             )
         weights.append(weight)
     if len(weights) == 1:
         return weights * images
     if len(weights) != images:
         raise ValueError(
-            f"Revision needs one weight, or one for each of the {images} images, got {len(weights)}: "
+            f"{needed_by} needs one weight, or one for each of the {images} {what}, got {len(weights)}: "
             f"{text!r}. Add or take away weights."
         )
     return weights

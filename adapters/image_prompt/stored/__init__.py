@@ -1,0 +1,1 @@
+"""Image prompts in files."""
