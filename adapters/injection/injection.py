@@ -60,8 +60,7 @@ class Call:
     @classmethod
     def of(cls, options: dict[str, Any], attention: Attention, x: torch.Tensor, dtype: torch.dtype) -> Call:
         """The call with these options on the latent `x` (rows,C,...,h,w), computed in `dtype`."""
-        shown = getattr(options.get("context_window"), "index_list", None)
-        window = None if shown is None else tuple(shown)
+        window = frames_shown(options.get("context_window"))
         chunks, (height, width) = tuple(options.get("cond_or_uncond") or (0,)), x.shape[-2:]
         noted = options.get(AREAS, {})
         areas = tuple(noted.get(each) for each in options.get("uuids", ()))
@@ -71,6 +70,17 @@ class Call:
     def rows(self, rows: int) -> Rows:
         """How the `rows` rows of a layer's batch divide into conditionings and pictures."""
         return Rows.of(self.chunks, rows, self.window)
+
+
+def frames_shown(window: Any) -> tuple[int, ...] | None:
+    """The pictures of the batch that the host's context window shows, the one that it puts before them too.
+
+    None without a window over the batch.
+    """
+    if window is None or window.dim != 0:
+        return None
+    anchor = getattr(window, "causal_anchor_index", None)
+    return (*(() if anchor is None or anchor < 0 else (anchor,)), *window.index_list)
 
 
 def _level(noise_at: Callable[[float], float], percent: float) -> float:

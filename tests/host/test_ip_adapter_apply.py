@@ -105,6 +105,21 @@ def test_each_picture_of_a_batch_may_have_its_own_mask_and_weight() -> None:
         assert real.difference(got[1], free[1]) / real.difference(free, none) < TOLERANCE
 
 
+@pytest.mark.parametrize("extra_frame", [True, False], ids=["with the host's extra frame", "without"])
+def test_in_context_windows_each_picture_keeps_what_is_its_own(extra_frame: bool) -> None:
+    """Without motion each picture stands by itself, so windows must change nothing."""
+    node = module("tests.host.test_sparse_windows")
+    mask = torch.zeros(6, 16, 16)
+    for i in range(6):
+        mask[i, :, : 3 * i] = 1
+    applied_to = applied("sd15", prompt_of(count=6), weight=(1.0, 0.0, 0.5, 1.0, 0.0, 0.7), mask=mask)
+    run = real.Run(size=(8, 8), steps=1, batch=6)
+    of = small("sd15")._replace(model=applied_to)
+    whole = picture("sd15", applied_to, run)
+    got = picture("sd15", node.windowed(of, causal_window_fix=extra_frame).model, run)
+    assert real.difference(got, whole) / real.difference(whole, plain("sd15", run)) < TOLERANCE
+
+
 def area(left: int, width: int, seed: int = 1) -> Any:
     """Positive conditioning for some columns of a latent of 8 x 16."""
     [[text, options]] = real.conditioning(small("sd15"), seed)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiller.adapters.injection.injection import AREAS, Call, Injection, few_tokens_attention
@@ -268,6 +271,20 @@ def test_a_call_knows_the_parts_of_the_picture_by_conditioning():
     assert Call.of({}, few_tokens_attention, x, torch.float32).chunks == (0,)
 
 
+def test_a_call_knows_the_pictures_of_a_context_window():
+    x = torch.zeros(2, 4, 8, 8)
+
+    def shown(**window):
+        options = {"context_window": SimpleNamespace(**{"dim": 0, "index_list": [4, 5], **window})}
+        return Call.of(options, few_tokens_attention, x, torch.float32).window
+
+    assert shown() == (4, 5)
+    assert shown(causal_anchor_index=3) == (3, 4, 5), "the picture that the host puts before them"
+    assert shown(causal_anchor_index=-1) == shown(causal_anchor_index=None) == (4, 5)
+    assert shown(dim=2) is None, "a window over something else"
+    assert Call.of({}, few_tokens_attention, x, torch.float32).window is None
+
+
 def test_few_tokens_attention_is_attention():
     q, k, v = drawn(2, 6, 8), drawn(2, 3, 8, seed=1), drawn(2, 3, 8, seed=2)
     own = few_tokens_attention(q, k, v, 2)
@@ -306,6 +323,10 @@ def test_one_run_has_one_state_and_other_runs_have_their_own():
 
 def test_a_whole_window_asks_for_no_noise_level():
     assert Injection({}).run(call(), None, lambda percent: 1 / 0).window is None
+    assert Injection({}, end=0.5).run(call(), None, float).window == (0.0, 0.5)
+    assert Injection({}, start=0.5).run(call(), None, float).window == (0.5, 1.0)
+    level = Injection({}, start=0.1).run(call(), None, float).window[0]
+    assert level == torch.tensor(0.1).item() != 0.1, "in the precision in which the host hands levels"
     for given in ({"start": 0.6, "end": 0.5}, {"start": -0.1}, {"end": 1.1}):
         with pytest.raises(ValueError, match=r"must be in 0..1 with start first"):
             Injection({}, **given)
@@ -327,3 +348,26 @@ def test_masks_are_fitted_once_for_each_kind_of_layer_and_batch():
     injection.masked(torch.ones(4, 4, 3), call(), run, (2, 2))
     assert len(run.masks) == 2
     assert Injection({}).masked(own, call(), run, (4, 4)) is own
+
+
+def test_each_conditioning_gets_its_part_of_the_mask():
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 4:] = 1
+    injection = Injection({"site": term()}, mask=mask)
+    run = injection.run(call(), None, float)
+    left, right = Area(0, 0, 8, 4, (8, 8)), Area(0, 4, 8, 4, (8, 8))
+    own = torch.ones(4, 8, 3)
+
+    def masked(*areas):
+        return injection.masked(own, replace(call(), areas=areas), run, (4, 2))
+
+    first = masked(left, right)
+    assert not first[:2].any()
+    assert torch.equal(first[2:], own[2:])
+    second = masked(right, left)
+    assert torch.equal(second[:2], own[:2])
+    assert not second[2:].any()
+    whole = masked(right, None)
+    assert torch.equal(whole[2].unflatten(0, (4, 2))[0, :, 0], torch.tensor([0.0, 1.0]))
+    fewer = injection.masked(own[:2], replace(call(), areas=(left, right)), run, (4, 2))
+    assert fewer.shape == (2, 8, 3), "another number of pictures"
