@@ -42,7 +42,6 @@ ENCODERS: dict[HiddenState, dict[int, EncoderKind]] = {
 """State that a projector reads -> its width -> the encoder that has it."""
 
 STATE_TOKENS: dict[HiddenState, int] = {"image_embeds": 1, "penultimate": 257, "pooled": 1}
-FACE_WIDTH = 512
 KOLORS_TOKENS = 577
 
 
@@ -133,7 +132,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "latents",
         listings.resampler,
         norm="norm_out.weight",
-        columns=FACE_WIDTH,
+        columns=listings.FACE_WIDTH,
         has_lora=False,
         face="raw",
         packs=(BUFFALO, ANTELOPE),
@@ -157,7 +156,7 @@ LAYOUTS: tuple[Layout, ...] = (
         None,
         "proj.2.weight",
         listings.mlp,
-        columns=FACE_WIDTH,
+        columns=listings.FACE_WIDTH,
         has_lora=True,
         face="normed",
         packs=(BUFFALO,),
@@ -170,7 +169,7 @@ LAYOUTS: tuple[Layout, ...] = (
         None,
         "proj.2.weight",
         listings.mlp,
-        columns=FACE_WIDTH,
+        columns=listings.FACE_WIDTH,
         has_lora=False,
         face="normed",
         packs=(BUFFALO,),

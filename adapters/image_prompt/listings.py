@@ -17,6 +17,9 @@ from ..identify import Shapes
 Listing = dict[str, tuple[int, ...]]
 
 UNKNOWN = -1
+FACE_WIDTH = 512
+"""Numbers in the vector of a face."""
+
 PERCEIVER = "perceiver_resampler."
 XLABS = "double_blocks."
 XLABS_PART = "processor.ip_adapter_double_stream_"
@@ -93,7 +96,8 @@ def resampler(proj: Shapes) -> Listing:
 
 def face_perceiver(proj: Shapes) -> Listing:
     """Tokens of the face's vector that attend to the picture of the face."""
-    return mlp(proj) | _perceiver(proj, PERCEIVER)
+    first = {"proj.0.weight": (size(proj, "proj.0.weight", 0), FACE_WIDTH)}
+    return mlp(proj) | first | _perceiver(proj, PERCEIVER)
 
 
 def unet_layers(layers: Shapes) -> Listing:

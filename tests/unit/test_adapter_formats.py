@@ -211,6 +211,32 @@ def test_every_key_of_a_file_is_needed_and_its_shape_matters(name: str) -> None:
             identify_adapter(more_dimensions)
 
 
+ONE_OF_EACH = {(file.variant, file.base): file for file in files.FILES.values()}
+
+
+@pytest.mark.parametrize("kind", ONE_OF_EACH, ids=" ".join)
+def test_every_length_of_a_projector_and_of_a_layer_is_bound_to_another(kind: tuple[str, str]) -> None:
+    """But for the number of a resampler's latents, which are its tokens."""
+    shapes = files.published(*ONE_OF_EACH[kind])
+    layers = ("ip_adapter.0.", "ip_adapter.1.", "ip_adapter.3.", "double_blocks.1.")
+    keys = [key for key in shapes if key.startswith(("image_proj.", "ip_adapter_proj_model.", *layers))]
+    taken = [
+        (key, axis)
+        for key in keys
+        for axis, length in enumerate(shapes[key])
+        if is_known({**shapes, key: (*shapes[key][:axis], length + 1, *shapes[key][axis + 1 :])})
+    ]
+    assert taken == ([("image_proj.latents", 1)] if "image_proj.latents" in shapes else [])
+
+
+def is_known(shapes: Shapes) -> bool:
+    try:
+        identify_adapter(shapes)
+    except UnknownWeightsError:
+        return False
+    return True
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_no_subset_of_keys_breaks_it(data: st.DataObject) -> None:
