@@ -34,8 +34,7 @@ def projections(adapter: IPAdapter, sites: Mapping[Site, tuple[int, int]]) -> di
         found[site] = Projection(to_k, to_v)
     widths = sorted({width for _, width in sites.values()})
     if (
-        not sites
-        or len(found) != len(sites)
+        len(found) != len(sites)
         or len(adapter.spec.layers) != len(sites)
         or widths != [adapter.spec.text_width]
     ):
