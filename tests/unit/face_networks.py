@@ -1,6 +1,6 @@
 """Packs of ONNX files in the published interfaces whose results can be worked out by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +133,14 @@ def one_thread() -> Any:
     return options
 
 
-def opened(pack: Pack) -> InsightFaceNetworks:
+def opened(pack: Pack, before_each: Callable[[], None] = lambda: None) -> InsightFaceNetworks:
     """The networks of a pack on one thread of the processor."""
     options = one_thread()
     sessions = [
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for path in (pack.detector, pack.recogniser)
     ]
-    return InsightFaceNetworks(pack, *sessions)
+    return InsightFaceNetworks(pack, sessions[0], sessions[1], before_each)
 
 
 def expected_vector(crop: np.ndarray) -> np.ndarray:

@@ -251,6 +251,15 @@ def test_what_is_no_image_is_refused(middle):
         find(torch.full((1, 8, 8, 3), torch.nan), middle)
 
 
+def test_the_host_is_asked_before_each_network_runs(pack):
+    asked = []
+    networks = opened(pack, lambda: asked.append("asked"))
+    boxes, _ = networks.detect(np.zeros((64, 64, 3), np.uint8), 192)
+    assert (len(boxes), len(asked)) == (0, 1)
+    networks.embed(np.zeros((112, 112, 3), np.uint8))
+    assert len(asked) == 2
+
+
 class Planned:
     """Networks that find one face and give a planned vector."""
 
