@@ -47,7 +47,7 @@ def tokens(uncond=None):
     return Tokens(cond, drawn(1, 4, TEXT) if uncond is None else uncond)
 
 
-def placed(variant, size=(5, 6), mask=None, weight=(1.0,), options=None):
+def placed(variant, size=(5, 5), mask=None, weight=(1.0,), options=None):
     """Options of one call with an adapter in them, and the queries' length for a latent of this size."""
     injection = flux_injection(
         BLOCKS, adapter(variant), tokens(), InjectionSettings(weight=weight, mask=mask)
@@ -167,7 +167,7 @@ def at(stream, index, text, length):
 
 
 def test_the_term_lies_on_the_picture_alone_in_double_blocks_and_on_text_in_single_ones():
-    """A latent of 5 x 6 has 3 x 3 tokens; 4 of text lie before, 2 of a reference behind."""
+    """A latent of 5 x 5 has 3 x 3 tokens; 4 of text lie before, 2 of a reference behind."""
     q = drawn(1, 2, 4 + 9 + 2, 4)
     whole = torch.zeros(1, 4 + 9 + 2, 8)
 
