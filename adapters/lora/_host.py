@@ -137,8 +137,11 @@ def name_of(key: Any) -> str:
 
 
 def _fits(key: Any, patch: Any, *states: Mapping[str, Tensor]) -> bool:
+    """Whether a patch has the size of its weight; unknown for packed weights, whose shape is not theirs."""
     numbers = numbers_of(patch)
     weight = next(state[name_of(key)] for state in states if name_of(key) in state)
+    if not weight.is_floating_point():
+        return True
     size = weight.numel()
     if not isinstance(key, str) and key[1] is not None:
         dimension, _, length = key[1]

@@ -81,9 +81,13 @@ def factors_of(preset: str, text: str, layout: Layout) -> dict[str, float]:
     return factors
 
 
+def _is_number(text: str) -> bool:
+    return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
+
+
 def _vector(items: list[str]) -> tuple[float, ...]:
     for index, item in enumerate(items):
-        if not NUMBER.fullmatch(item):
+        if not _is_number(item):
             hint = (
                 " Random and slider letters are not taken: write the number."
                 if item.upper() in LETTERS
@@ -115,7 +119,7 @@ def _entry(item: str, index: int) -> Entry:
             f"Block weights need NAME:number in every entry, got {item!r} in entry {index + 1}.{late} {HOW} "
             f"Presets: {', '.join(PRESETS)}."
         )
-    if not NUMBER.fullmatch(value.strip()) or not math.isfinite(float(value)):
+    if not _is_number(value.strip()):
         raise BlockTextError(f"Block weights need a number after {names}:, got {value.strip()!r}. {HOW}")
     return Entry(_word(first), _word(last), float(value))
 

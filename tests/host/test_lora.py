@@ -268,6 +268,42 @@ def test_a_file_for_something_else_is_refused(loras, family, weights, message):
         load(of(family).model, None, name)
 
 
+def test_a_control_lora_of_flux_that_widens_the_first_layer_is_the_hosts(loras):
+    """Its names are converted, its first layer reads twice the channels, its norms replace the model's."""
+    model = small_flux().model
+    hidden, channels = model.model.diffusion_model.img_in.weight.shape
+    norm = model.model.diffusion_model.single_blocks[0].norm.key_norm.weight
+    generator = torch.Generator().manual_seed(4)
+    weights = {
+        "img_in.lora_A.weight": torch.randn(RANK, 2 * channels, generator=generator),
+        "img_in.lora_B.weight": torch.randn(hidden, RANK, generator=generator),
+        "img_in.lora_B.bias": torch.randn(hidden, generator=generator),
+        "single_blocks.0.norm.key_norm.scale": torch.randn(norm.shape, generator=generator),
+    }
+    name = loras("a.safetensors", weights)
+    wanted = by_host(model, None, name)[0].patches
+    got, _, info = load(model, None, name, blocks="IN:1")
+    assert got.patches.keys() == wanted.keys()
+    assert len(wanted) == 3
+    assert "match nothing" not in info
+    for key, (patch,) in wanted.items():
+        ours, theirs = got.patches[key][0][1], patch[1]
+        parts = [each if isinstance(each, tuple) else each.weights for each in (ours, theirs)]
+        assert str(parts[0]) == str(parts[1]), key
+    assert list(load(model, None, name, preset="NONE", blocks="S:1")[0].patches) == [
+        "diffusion_model.single_blocks.0.norm.key_norm.weight"
+    ]
+
+
+def test_packed_weights_are_left_to_the_host():
+    from tiller.adapters.lora._host import _fits
+
+    patch = ("diff", (torch.zeros(4, 8),))
+    assert not _fits("a", patch, {"a": torch.zeros(4, 4)})
+    assert _fits("a", patch, {"a": torch.zeros(4, 4, dtype=torch.uint8)})
+    assert _fits(("a", (0, 2, 4)), patch, {"a": torch.zeros(12, 8)})
+
+
 def test_wrong_block_weights_are_refused(loras):
     model = small("sdxl").model
     name = loras("a.safetensors", lora(model))

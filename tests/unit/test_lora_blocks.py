@@ -198,6 +198,8 @@ def test_names_change_the_preset_of_the_widget_and_a_vector_takes_its_place():
         ("UP3:1", SDXL, r"got 'UP3:1' in entry 1\. Write .*Presets: ALL, NONE,"),
         ("MID:1,,IN01:1", SDXL, r"got '' in entry 2"),
         ("MID:half", SDXL, r"number after MID:, got 'half'"),
+        (f"MID:{'9' * 400}", SDXL, r"number after MID:, got '999"),
+        (",".join(["1"] * 11 + ["9" * 400]), SDXL, r"got '999\d+' in place 12"),
         ("MID:nan", SDXL, r"number after MID:, got 'nan'"),
         ("MID:1__import__", SDXL, r"number after MID:"),
         ("IN11:1", SDXL, r"no block IN11; its blocks are BASE, IN00-IN08, MID, OUT00-OUT08\."),
