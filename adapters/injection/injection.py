@@ -140,10 +140,16 @@ class Injection:
     def masked(self, own: torch.Tensor, call: Call, run: Run, size: tuple[int, int]) -> torch.Tensor:
         """(rows, L, C) of a layer of `size` (h,w), L = h * w -> the same, confined to the mask.
 
-        A conditioning for a part of the picture gets that part of the mask.
+        A conditioning for a part of the picture gets that part of the mask. Raises ValueError for a layer
+        whose tokens are not those of its size.
         """
         if self.mask is None:
             return own
+        if own.shape[1] != size[0] * size[1]:
+            raise ValueError(
+                f"A mask needs the {size[0]} x {size[1]} tokens of a layer, but the layer got {own.shape[1]}"
+                ": another patch of the model merges or tiles tokens. Use one of the two."
+            )
         rows = call.rows(own.shape[0])
         key = (size, rows, call.areas, own.dtype)
         if key not in run.masks:

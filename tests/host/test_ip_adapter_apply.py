@@ -15,7 +15,6 @@ from tiller.tests.host.small_unets import small
 TOLERANCE = 1e-5
 ONE = real.Run(size=(8, 8), steps=1)
 SCALINGS = ("V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty")
-SPECIAL = ("style transfer precise", "composition precise", "style and composition")
 
 
 def settings(**given: Any) -> Any:
@@ -44,14 +43,14 @@ def tokens(base: str, seed: int = 4) -> Any:
     return module("adapters.image_prompt.projectors").tokens_of(adapter_of(base), prompt_of(seed))
 
 
-def weight_types() -> list[str]:
-    from tiller.adapters.image_prompt.weight_types import WEIGHT_TYPES
+def weight_types() -> list[tuple[str, str]]:
+    """Those by a rule on SD1.5, those by a table on both bases."""
+    from tiller.adapters.image_prompt.weight_types import TABLES, WEIGHT_TYPES
 
-    return list(WEIGHT_TYPES)
+    return [("sd15", name) for name in WEIGHT_TYPES] + [("sdxl", name) for name in ("ease out", *TABLES)]
 
 
-@pytest.mark.parametrize("weight_type", weight_types())
-@pytest.mark.parametrize("base", ["sd15", "sdxl"])
+@pytest.mark.parametrize(("base", "weight_type"), weight_types())
 def test_each_weight_type_is_the_formula_of_the_usual_pack(base: str, weight_type: str) -> None:
     if weight_type == "linear":
         given = Given(0.8, weight_type)

@@ -91,6 +91,16 @@ def test_blocks_by_name_multiply_and_numbers_replace():
     assert {site: term.weight for site, term in made.items()} == {Site("middle", 0, 0): (1.0,)}
 
 
+def test_a_block_without_attention_is_refused_alone_and_passed_over_in_a_range():
+    with pytest.raises(
+        ValueError, match=r"IN06 has no attention to the prompt in this model.*IN04-IN05, IN07-"
+    ):
+        terms(layers="IN06:0.5")
+    assert all(term.acts for term in terms(layers="IN03-IN06:0.5, OUT:1").values())
+    with pytest.raises(ValueError, match="This model has no block OUT09"):
+        terms(layers="OUT09:1")
+
+
 def test_weights_per_picture_are_read_and_multiplied():
     assert read_weights(" 0.2, .5,\n-1; ") == (0.2, 0.5, -1.0)
     assert read_weights("  ") == ()
@@ -143,6 +153,9 @@ def test_shared_masks_may_differ_in_size_and_number():
     assert first.shape == second.shape == (2, 6, 4)
     assert torch.equal(first[0], torch.ones(6, 4))
     assert torch.equal(first[1], torch.full((6, 4), 0.5))
+    longer, shorter = share([torch.ones(3, 2, 2), torch.stack([torch.zeros(2, 2), torch.ones(2, 2)])])
+    assert torch.equal(longer[:, 0, 0], torch.tensor([1.0, 0.5, 0.5])), "the last serves those after it"
+    assert torch.equal(shorter[:, 0, 0], torch.tensor([0.0, 0.5, 0.5]))
     with pytest.raises(ValueError, match="A mask of finite values is needed"):
         share([small, torch.full((2, 2), torch.nan)])
 

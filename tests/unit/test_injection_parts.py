@@ -172,6 +172,8 @@ def test_rows_are_laid_out_by_conditioning_and_picture():
         assert torch.equal(laid.k[i], side.k[i % 2])
         assert torch.equal(laid.v[i], side.v[i % 2])
     assert table.rows("site", Rows.of([1, 0, 0], 6)) is laid, "laid out once"
+    third = table.rows("site", Rows.of([2, 1], 4))
+    assert torch.equal(third.k, torch.cat([cond.k, uncond.k])), "1 alone is the negative"
     few = table.rows("site", Rows.of([0], 3))
     assert torch.equal(few.k, cond.k[[0, 1, 1]]), "the last one serves those that come after it"
     window = table.rows("site", Rows.of([0, 1], 4, window=[5, 0]))
@@ -241,6 +243,8 @@ def test_each_place_of_a_layer_gets_the_mean_of_what_it_stands_for():
     half[..., 0] = 1
     torch.testing.assert_close(fit(half, 1, 1), torch.full((1, 1, 1), 0.5))
     assert torch.equal(fit(torch.full((1, 1, 1, 1), 0.25), 4, 4), torch.full((1, 16, 1), 0.25))
+    smooth = fit(torch.tensor([[[[0.0, 1.0]]]]), 1, 4)[0, :, 0]
+    torch.testing.assert_close(smooth, torch.tensor([0.0, 0.25, 0.75, 1.0]))
 
 
 def test_rows_run_over_the_width_first():
@@ -348,6 +352,8 @@ def test_masks_are_fitted_once_for_each_kind_of_layer_and_batch():
     injection.masked(torch.ones(4, 4, 3), call(), run, (2, 2))
     assert len(run.masks) == 2
     assert Injection({}).masked(own, call(), run, (4, 4)) is own
+    with pytest.raises(ValueError, match=r"needs the 4 x 3 tokens of a layer, but the layer got 16: another"):
+        injection.masked(own, call(), run, (4, 3))
 
 
 def test_each_conditioning_gets_its_part_of_the_mask():
