@@ -13,7 +13,6 @@ from unittest import mock
 
 import torch
 
-STEPS = 4
 CHANNELS = 320
 LOOKS = ("item", "tolist", "__bool__", "__float__", "__int__", "__index__")
 """What asks for a tensor's value, for which the processor must wait."""
@@ -72,7 +71,7 @@ class Drawn:
         if adapter.masked:
             mask = torch.zeros(1, 1, 512, 512)
             mask[..., :256] = 1.0
-        end = 0.999 if adapter.window else 1.0
+        start = 0.001 if adapter.window else 0.0
         found = []
         for projections in self._adapters[: adapter.count]:
             shape = 1, adapter.tokens, self._width
@@ -80,7 +79,7 @@ class Drawn:
             terms = {
                 site: self._kv.Term(projection, tokens, (0.8,)) for site, projection in projections.items()
             }
-            found.append(self._kind(terms, end=end, mask=mask))
+            found.append(self._kind(terms, start=start, mask=mask))
         return found
 
 
@@ -100,14 +99,14 @@ class Sampling(NamedTuple):
     side: int
     device: torch.device
 
-    def run(self, callback: Callable[..., None] | None = None, steps: int = STEPS) -> torch.Tensor:
+    def run(self, steps: int) -> torch.Tensor:
         sample = importlib.import_module("comfy.sample")
         latent = torch.zeros(1, 4, self.side, self.side)
         noise = sample.prepare_noise(latent, 11)
         with torch.inference_mode():
             return sample.sample(
                 self.model, noise, steps, 4.0, "euler", "normal", self.positive, self.negative, latent,
-                callback=callback, disable_pbar=True, seed=11,
+                disable_pbar=True, seed=11,
             )  # fmt: skip
 
     def call(self) -> Callable[[], float]:
@@ -121,11 +120,9 @@ class Sampling(NamedTuple):
         clone = self.model.clone()
         clone.set_model_unet_function_wrapper(keep)
         self._replace(model=clone).run(steps=2)
-        (_, first), (apply_model, given) = kept
-        noise_levels = first["c"]["transformer_options"]["sample_sigmas"]
+        apply_model, given = kept[1]
 
         def seconds() -> float:
-            assert noise_levels is given["c"]["transformer_options"]["sample_sigmas"]
             start = self._now()
             with torch.inference_mode():
                 apply_model(given["input"], given["timestep"], **given["c"])
@@ -139,7 +136,7 @@ class Sampling(NamedTuple):
             return time.perf_counter()
         return time.process_time()
 
-    def looks(self) -> float:
+    def looks(self) -> int:
         """How often a step of the sampler asks for a tensor's value."""
 
         def counted(steps: int) -> int:
@@ -147,7 +144,7 @@ class Sampling(NamedTuple):
                 self.run(steps=steps)
             return sum(found.values())
 
-        return (counted(2 * STEPS) - counted(STEPS)) / STEPS
+        return counted(2) - counted(1)
 
 
 @contextmanager
@@ -169,17 +166,21 @@ def counted_looks() -> Any:
 
 
 def waits(sampling: Sampling) -> int:
-    """How often torch itself says that a run waits for the device; 0 where there is no device."""
+    """How often torch itself says that a step waits for the device; 0 where there is no device."""
     if sampling.device.type != "cuda":
         return 0
+
+    def said(steps: int) -> int:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            sampling.run(steps=steps)
+        return sum("synchroniz" in str(one.message) for one in found)
+
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            sampling.run()
+        return said(2) - said(1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(one.message) for one in said)
 
 
 class Kept(NamedTuple):
