@@ -5,6 +5,8 @@ from tiller.adapters.lora.blocks import Layout, layout_of, numbered, spans, span
 from tiller.adapters.lora.factors import BlockTextError, factors_of, read_blocks
 from tiller.adapters.lora.vectors import PRESETS, VECTORS
 
+from devtools.environment import ROOT
+
 
 def unet(count: int) -> Layout:
     keys = [f"diffusion_model.{side}_blocks.{i}.0.x" for side in ("input", "output") for i in range(count)]
@@ -214,3 +216,12 @@ def test_names_change_the_preset_of_the_widget_and_a_vector_takes_its_place():
 def test_what_is_wrong_is_said(text, layout, message):
     with pytest.raises(BlockTextError, match=message):
         factors_of("ALL", text, layout)
+
+
+@pytest.mark.parametrize("page", ["TillerLoadLoRA.md", "TillerLoadLoRA/zh.md"])
+def test_the_help_pages_name_every_preset_and_length(page):
+    text = (ROOT / "web" / "docs" / page).read_text(encoding="utf-8")
+    for name in PRESETS:
+        assert name in text or name.split("-")[0] + "-" in text, name
+    for length in VECTORS:
+        assert str(length) in text
