@@ -1,7 +1,8 @@
 """Pictures brought to the square that an encoder sees: cut or padded, sharpened, in tiles.
 
 The resampling is Pillow's bicubic, as in the processors that the encoders and adapters were trained with, so
-what goes into an encoder equals theirs to the bit; torch's own bicubic is up to a grey level or two off.
+what goes into an encoder equals theirs to the bit. The host's own resampling is up to five grey levels off on
+photographs, and further where it rounds the longer side to another number of pixels, which moves the picture.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ FEW = {
     "TillerLoRAInfo": LORA,
     "TillerScheduleLoRA": LORA,
     "TillerLoadIPAdapter": {"ip_adapter_name": "tiller_standin_ip_adapter_sd15.safetensors"},
+    "TillerImagePromptNoise": {"strength": 0.5},
     "TillerLoadImagePrompt": {"prompt_name": "tiller_standin_prompt.safetensors"},
     "TillerLoadMotion": {"motion_name": "tiller_standin_motion_sd15.safetensors"},
     "TillerApplyModelOffset": {"offset_name": "loras/tiller_standin_offset_sd15.safetensors"},

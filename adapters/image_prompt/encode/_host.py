@@ -64,7 +64,7 @@ def load_image_encoder(name: str = AUTO, adapter: IPAdapter | None = None) -> tu
         ) from error
     if adapter is not None:
         check_belongs(adapter, kind, chosen)
-    encoder = _built(kind, weights, chosen)
+    encoder = encoder_of(kind, weights, chosen)
     return encoder, _about(encoder, adapter, standin)
 
 
@@ -97,7 +97,7 @@ def _tensors(content: Any) -> dict[str, Tensor]:
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def _built(kind: EncoderKind, weights: dict[str, Tensor], name: str) -> ImageEncoder:
+def encoder_of(kind: EncoderKind, weights: dict[str, Tensor], name: str) -> ImageEncoder:
     """The host's own class at the file's depth, filled with the file's tensors, none missing or left."""
     if OPEN_CLIP_NAMES.places in weights:
         weights = comfy.clip_vision.convert_to_transformers(dict(weights), OPEN_CLIP)
