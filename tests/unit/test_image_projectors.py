@@ -177,6 +177,17 @@ def test_half_precision_weights_are_computed_in_float32_in_blocks(monkeypatch: p
     assert difference(blocks, whole) < TOLERANCE
 
 
+def test_embeddings_of_any_precision_become_float32_tokens() -> None:
+    of = adapter("resampler")
+    prompt = prompt_for(of)
+    part = prompt.parts[0]
+    half = PromptPart(part.embeds.half(), part.negative.half())
+    rounded = PromptPart(half.embeds.float(), half.negative.float())
+    got, wanted = (tokens_of(of, ImagePrompt(prompt.state, (each,))) for each in (half, rounded))
+    assert torch.equal(got.cond, wanted.cond)
+    assert torch.equal(got.uncond, wanted.uncond)
+
+
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_weight_that_is_missing_or_left_over_is_named(kind: str) -> None:
     def run(weights: dict[str, torch.Tensor]) -> None:
