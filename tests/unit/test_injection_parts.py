@@ -12,6 +12,7 @@ from tiller.adapters.injection.keys_values import Projection, Rows, Table, Term,
 from tiller.adapters.injection.mask import Area, fit, usable
 from tiller.adapters.injection.sites import Site, cross_attention_sites, number_order, transformer_indices
 from tiller.adapters.injection.tokens import Tokens, concatenate
+from tiller.adapters.injection.unet import UNetInjection
 
 CPU = torch.device("cpu")
 
@@ -298,8 +299,13 @@ def test_few_tokens_attention_is_attention():
         torch.testing.assert_close(own[..., part], weights @ v[..., part])
 
 
+def base_attention(q, k, v, heads, **_):
+    """Stands in for the host's choice of attention, which also takes its options."""
+    return few_tokens_attention(q, k, v, heads)
+
+
 def call(device=CPU, dtype=torch.float32):
-    return Call((1, 0), None, few_tokens_attention, device, dtype, (8, 8))
+    return Call((1, 0), None, base_attention, device, dtype, (8, 8))
 
 
 def test_one_run_has_one_state_and_other_runs_have_their_own():
@@ -377,3 +383,33 @@ def test_each_conditioning_gets_its_part_of_the_mask():
     assert torch.equal(whole[2].unflatten(0, (4, 2))[0, :, 0], torch.tensor([0.0, 1.0]))
     fewer = injection.masked(own[:2], replace(call(), areas=(left, right)), run, (4, 2))
     assert fewer.shape == (2, 8, 3), "another number of pictures"
+
+
+def test_placing_leaves_what_is_there_as_it_is_and_calls_it():
+    site, other = Site("middle", 0, 0), Site("input", 1, 0)
+
+    def foreign(q, k, v, options):
+        return q * 0.5
+
+    there = {site[:2]: foreign, other: foreign}
+    replaced = {"attn2": there, "attn1": {}}
+    options = {"patches_replace": replaced}
+    injection = UNetInjection({site: term()})
+    run = injection.run(call(), None, float)
+    injection.place(call(), run, options)
+    assert there == {site[:2]: foreign, other: foreign}
+    assert replaced == {"attn2": there, "attn1": {}}
+    placed = options["patches_replace"]
+    assert placed["attn1"] is replaced["attn1"]
+    assert placed["attn2"][other] is foreign
+    q, k = drawn(2, 6, 4), drawn(2, 5, 4, seed=1)
+    more = {"n_heads": 2, "activations_shape": [2, 4, 2, 3]}
+    own = placed["attn2"][site](q, k, k, more) - foreign(q, k, k, more)
+    pair = run.table.rows(site, Rows.of((1, 0), 2))
+    torch.testing.assert_close(own, few_tokens_attention(q, pair.k, pair.v, 2))
+    alone = {}
+    injection.place(call(), run, alone)
+    base = alone["patches_replace"]["attn2"][site](q, k, k, more)
+    torch.testing.assert_close(base - own, few_tokens_attention(q, k, k, 2))
+    injection.place(call(), run, alone)
+    torch.testing.assert_close(alone["patches_replace"]["attn2"][site](q, k, k, more), base + own)
