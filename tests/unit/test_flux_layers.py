@@ -127,6 +127,15 @@ def test_what_means_something_for_unets_alone_is_refused(settings, text):
         flux_terms(BLOCKS, adapter(XLABS), tokens(), InjectionSettings(**settings))
 
 
+def test_scaling_and_mask_are_those_of_the_settings():
+    settings = InjectionSettings(scaling="K+V", mask=torch.zeros(5, 7))
+    injection = flux_injection(BLOCKS, adapter(XLABS), tokens(), settings)
+    assert {term.scaling for term in injection.terms.values()} == {"K+V"}
+    assert injection.mask.shape == (1, 1, 5, 7)
+    whole = InjectionSettings(mask=torch.ones(5, 7))
+    assert flux_injection(BLOCKS, adapter(XLABS), tokens(), whole).mask is None
+
+
 def test_a_composition_is_refused():
     with pytest.raises(ValueError, match="not known which blocks carry the layout"):
         flux_terms(BLOCKS, adapter(XLABS), tokens(), InjectionSettings(), tokens())
