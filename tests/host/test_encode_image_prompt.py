@@ -1,5 +1,7 @@
 """Pictures become what the official code makes of them, and batches, tiles and negatives keep their rules."""
 
+import importlib
+
 import pytest
 import torch
 from tiller.tests.host import image_encoders as files
@@ -184,3 +186,13 @@ def test_an_encoder_of_another_kind_is_refused_with_both_named(encoder):
         apply.encode_image_prompt(
             files.adapter("CLIP-ViT-bigG"), encoder, picture(8, 8), apply.EncodeSettings()
         )
+
+
+def test_many_pictures_can_be_stopped_and_the_host_manages_the_encoder(encoder):
+    management = importlib.import_module("comfy.model_management")
+    encode(encoder, picture(8, 8))
+    assert any(loaded.model is encoder.model.patcher for loaded in management.current_loaded_models)
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        encode(encoder, picture(8, 8, batch=2))
+    assert len(encode(encoder, picture(8, 8, batch=2))[0].parts) == 2

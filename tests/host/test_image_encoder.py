@@ -1,6 +1,7 @@
 """Encoders found by shape, loaded whole, and giving what transformers' own models give."""
 
 import importlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -197,3 +198,20 @@ def test_a_pickle_is_loaded_by_its_name(folder):
         UnknownWeightsError, match=r"l.bin: it is CLIP-ViT-L, but with 2 layers instead of 24"
     ):
         load("l.bin")
+
+
+@pytest.mark.parametrize("kind", [H, G, L, L336, SIGLIP])
+def test_the_host_takes_the_same_configuration_for_the_published_file(kind, monkeypatch):
+    host()
+    clip_vision, encoders = importlib.import_module("comfy.clip_vision"), files.pack("encoders")
+    asked = []
+
+    def told(config):
+        asked.append(Path(config).name)
+        raise InterruptedError
+
+    monkeypatch.setattr(clip_vision, "ClipVisionModel", told)
+    named = {key: torch.empty(shape, device="meta") for key, shape in encoders.layout(kind).items()}
+    with pytest.raises(InterruptedError):
+        clip_vision.load_clipvision_from_sd(named)
+    assert asked == [encoders.ENCODERS[kind].config]
