@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -284,3 +285,33 @@ def test_a_batch_of_two_is_two_of_one_and_pictures_have_their_own_prompts() -> N
         effect = real.difference(single, plain("sd15", run))
         assert real.difference(both[i], single[i]) / effect < TOLERANCE
         assert real.difference(both[i], single[1 - i]) / effect > 0.05
+
+
+def test_hooks_on_the_positive_leave_the_negative_as_it_is() -> None:
+    """One step makes negative + cfg * (positive - negative), and a cfg of 1 each of the two alone."""
+    apply, of, run = module("adapters.image_prompt.apply"), small("sd15"), real.Run(steps=1, cfg=1.0)
+    positive, negative = real.conditioning(of, 1), real.conditioning(of, 2)
+    with_it = picture("sd15", applied("sd15"), run, positive)
+    without = picture("sd15", of.model, run, negative)
+    wanted = without + 4.0 * (with_it - without)
+    positive[0][1]["hooks"] = apply.ip_adapter_hooks(of.model, adapter_of("sd15"), prompt_of(), settings())
+    got = picture("sd15", of.model, ONE, positive, negative)
+    assert real.difference(got, wanted) / real.difference(wanted, plain("sd15")) < TOLERANCE
+    both = picture("sd15", applied("sd15"))
+    assert real.difference(got, both) / real.difference(wanted, plain("sd15")) > 0.01
+
+
+def test_steps_at_the_very_edge_of_the_window_are_inside() -> None:
+    apply, unet = module("adapters.injection.apply"), module("adapters.injection.unet")
+    injection = unet.UNetInjection({}, start=0.2, end=0.7)
+    level = torch.tensor(10 * (1 - 0.2)).item(), torch.tensor(10 * (1 - 0.7)).item()
+    noise = SimpleNamespace(percent_to_sigma=lambda percent: 10 * (1 - percent))
+    model = SimpleNamespace(model_sampling=noise, get_dtype_inference=lambda: torch.float32)
+
+    def acts(sigma: float) -> bool:
+        options: dict[str, Any] = {}
+        apply._place([injection], model, torch.zeros(1, 4, 8, 8), torch.tensor([sigma]), options)
+        return bool(options)
+
+    assert [acts(sigma) for sigma in (level[0], 5.0, level[1])] == [True] * 3
+    assert [acts(sigma) for sigma in (level[0] + 1e-4, level[1] - 1e-4, 0.0)] == [False] * 3
