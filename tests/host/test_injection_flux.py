@@ -12,6 +12,7 @@ from tiller.tests.host import flux_adapters as fake
 from tiller.tests.host import inprocess as real
 from tiller.tests.host.flux_adapters import INSTANTX, XLABS, make, modules
 from tiller.tests.host.small_flux import small_flux
+from tiller.tests.host.small_unets import small
 
 VARIANTS = pytest.mark.parametrize("variant", [XLABS, INSTANTX])
 TOLERANCE = 1e-5
@@ -82,6 +83,12 @@ def test_without_a_negative_picture_instantx_leaves_the_negative_as_it_is() -> N
     effect = real.difference(whole, picture(of.model))
     assert effect > 0.5
     assert real.difference(whole, hooked) / effect < TOLERANCE
+
+
+def test_an_adapter_for_flux_on_a_unet_is_refused() -> None:
+    ours, held = modules(), fake.adapter(XLABS, small_flux())
+    with pytest.raises(ValueError, match=r"3 double blocks of width 32\. The model is no Flux model"):
+        ours.prompts.apply_tokens(small("sd15").model, held, fake.tokens(), ours.terms.InjectionSettings())
 
 
 @pytest.mark.parametrize(("variant", "reached"), [(XLABS, 19), (INSTANTX, 57)])
