@@ -103,6 +103,8 @@ def test_the_words_say_what_was_done():
     assert "Picture of the face through ViT-H." in text
     assert "LoRA half of the file at strength 0.6." in text
     assert "Computed as v1 as asked; the published files for SDXL are v2." in text
+    first = adapter("FaceID Plus", "SD1.5")
+    assert "Computed as v1" not in description(first, faces(), FaceSettings("v1"), 4, "ViT-H")
     portrait = adapter("FaceID Portrait Unnorm", "SDXL")
     text = description(portrait, faces(), FaceSettings(), 16, "ViT-H")
     assert "1 face by buffalo_l, as the recogniser gives it." in text
