@@ -196,3 +196,22 @@ def test_many_pictures_can_be_stopped_and_the_host_manages_the_encoder(encoder):
     with pytest.raises(management.InterruptProcessingException):
         encode(encoder, picture(8, 8, batch=2))
     assert len(encode(encoder, picture(8, 8, batch=2))[0].parts) == 2
+
+
+def test_a_negative_picture_is_read_whole_beside_tiles_and_sharpening(encoder):
+    against = levels(picture(70, 50, seed=9))
+    parts = encode(encoder, levels(picture(60, 150)), negative=against, tiles="tiled", sharpening=1.0)[
+        0
+    ].parts
+    wanted = encode(encoder, against)[0].parts[0].embeds
+    assert len(parts) == 3
+    assert all(torch.equal(part.negative, wanted) for part in parts)
+
+
+def test_official_is_what_each_encoder_was_trained_with():
+    apply, record = files.pack("encode.apply"), files.pack("records").ImageEncoder
+    positions = {
+        kind: apply._preparation(record(kind, None, None, ""), apply.EncodeSettings()).framing.position
+        for kind in (H, "SigLIP-so400m-384")
+    }
+    assert positions == {H: "center", "SigLIP-so400m-384": "stretch"}

@@ -6,7 +6,17 @@ import torch
 from tiller.adapters.image_prompt import pictures
 from tiller.adapters.image_prompt.pictures import Framing, Preparation, framed, prepared, sharpened, tiled
 
-SIZES = [(224, 224), (512, 512), (300, 500), (771, 513), (97, 64), (40, 37), (224, 300), (2000, 90)]
+SIZES = [
+    (224, 224),
+    (512, 512),
+    (300, 500),
+    (771, 513),
+    (513, 771),
+    (97, 64),
+    (40, 37),
+    (224, 300),
+    (2000, 90),
+]
 
 
 def noise(height, width, seed=3, batch=1, channels=3):
