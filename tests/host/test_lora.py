@@ -72,6 +72,19 @@ def test_a_vector_of_ones_is_the_hosts_own_loader_to_the_bit(loras, family, nami
     assert clip.patcher.patches == {}
 
 
+def test_the_metadata_of_the_file_goes_with_the_model_as_the_host_has_it(loras):
+    model, clip = small("sd15").model, text_encoders("clip_l")
+    weights = {**lora(model, "diffusers", "lora"), **text_lora("te")}
+    name = loras("told.safetensors", weights, {"ss_tag": "a cat"})
+    wanted, wanted_text = by_host(model, clip, name)
+    got, got_text, _ = load(model, clip, name)
+    assert wanted.get_attachment("lora_metadata") == {"ss_tag": "a cat"}
+    assert got.get_attachment("lora_metadata") == wanted.get_attachment("lora_metadata")
+    text, wanted_text = got_text.patcher, wanted_text.patcher
+    assert text.get_attachment("lora_metadata") == wanted_text.get_attachment("lora_metadata")
+    assert model.get_attachment("lora_metadata") is None
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "flux"])
 def test_the_picture_is_the_hosts_own_to_the_bit(loras, family):
     base = of(family)

@@ -136,3 +136,20 @@ THEIRS = {
         "transformer_layers_per_block": (1, 2, 10),
     },
 }
+
+
+def test_a_half_of_which_the_model_takes_only_a_part_is_refused(monkeypatch):
+    real.host()
+    import comfy.lora
+    from tiller.adapters.lora._host import add_faceid_lora
+
+    every = comfy.lora.model_lora_keys_unet
+
+    def fewer(model, keys):
+        return {name: key for name, key in every(model, keys).items() if "mid_block" not in name}
+
+    monkeypatch.setattr(comfy.lora, "model_lora_keys_unet", fewer)
+    model = small("sd15").model
+    with pytest.raises(ValueError, match=r"has 128 parts, but this model takes only 120 of them\. Take the"):
+        add_faceid_lora(model, faceid("sd15"))
+    assert model.patches == {}

@@ -18,7 +18,6 @@ class LoraHook(WeightHook):
 
     def __init__(self, strength_model: float = 1.0, strength_clip: float = 1.0) -> None:
         super().__init__(strength_model, strength_clip)
-        self.need_weight_init = False
         self.model_groups: Groups = ()
         self.clip_groups: Groups = ()
 
