@@ -142,6 +142,24 @@ def test_faces_are_averaged_or_each_has_its_tokens(encoder: Encoder) -> None:
         assert ("averaged" in text) == (wanted in (4, 16))
 
 
+def test_where_each_face_has_its_tokens_they_are_of_its_own_picture(encoder: Encoder) -> None:
+    kind, who = ("FaceID Plus", "SD1.5"), faces(2)
+    clone, _ = apply(small("sd15").model, kind, who, encoder, {"faces_mode": "all"})
+    [injection] = clone.model_options["transformer_options"]["tiller_injections"]
+    got = next(iter(injection.terms.values())).tokens
+    settings = pack("image_prompt.encode.apply").EncodeSettings(batch="concat")
+    pictures = encoder.encode(adapter(*kind), encoder, who.crops(224), settings)[0]
+    face_tokens = pack("image_prompt.projectors").face_tokens
+    for number in range(2):
+        one = pack("image_prompt.records").ImagePrompt(pictures.state, pictures.parts[number : number + 1])
+        vector = who.embeddings(True)[number : number + 1]
+        wanted = face_tokens(adapter(*kind), vector, one, True, 1.0)
+        own = slice(4 * number, 4 * number + 4)
+        for side, other in ((got.cond, wanted.cond), (got.uncond, wanted.uncond)):
+            assert real.difference(side[:, own], other) / other.abs().max() < TOLERANCE
+    assert real.difference(got.cond[:, :4], got.cond[:, 4:]) > 0.05
+
+
 def test_unnorm_reads_the_vector_as_it_is_and_the_others_its_direction() -> None:
     rules = pack("image_prompt.face_id.rules")
     who = faces(2)
