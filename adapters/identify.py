@@ -601,7 +601,12 @@ def identify(shapes: Shapes) -> Identified:
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of every tensor of a .safetensors file, from its header alone.
+    """Key -> shape of every tensor of a .safetensors file; raises as `read_header` does."""
+    return read_header(path)[0]
+
+
+def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Key -> shape of every tensor of a .safetensors file, and its metadata, from its header alone.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -612,7 +617,8 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         header = file.read(length) if 0 < length <= MAX_HEADER_BYTES else b""
     try:
         table = json.loads(header)
-        return {key: tuple(map(int, entry["shape"])) for key, entry in table.items() if key != "__metadata__"}
+        metadata = table.pop("__metadata__", None) or {}
+        return {key: tuple(map(int, entry["shape"])) for key, entry in table.items()}, metadata
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"A .safetensors file was needed, but {path.name} does not start with a safetensors header. "

@@ -11,6 +11,7 @@ from tiller.adapters.identify import (
     TILLER_SIGNATURES,
     UnknownWeightsError,
     identify,
+    read_header,
     read_shapes,
 )
 
@@ -395,6 +396,17 @@ def test_shapes_are_read_from_the_header_alone(tmp_path):
     header = {"__metadata__": {"format": "pt"}, "a.weight": entry, "scalar": {**entry, "shape": []}}
     path = write_header(tmp_path / "weights.safetensors", header)
     assert read_shapes(path) == {"a.weight": (320, 4, 3, 3), "scalar": ()}
+
+
+@pytest.mark.parametrize(
+    ("header", "metadata"),
+    [({"__metadata__": {"format": "pt"}}, {"format": "pt"}), ({"__metadata__": None}, {}), ({}, {})],
+    ids=["some", "null", "none"],
+)
+def test_the_header_gives_the_metadata_too(tmp_path, header, metadata):
+    entry = {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}
+    path = write_header(tmp_path / "weights.safetensors", {**header, "a": entry})
+    assert read_header(path) == ({"a": (2,)}, metadata)
 
 
 @pytest.mark.parametrize(

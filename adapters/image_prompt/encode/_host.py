@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ....preprocessors._host import read_weight_file
-from ...identify import UnknownWeightsError, read_shapes
+from ...identify import UnknownWeightsError, read_header
 from ..encoders import (
     ENCODERS,
     FOLDER,
@@ -79,16 +79,11 @@ def _candidates() -> list[Candidate]:
             found.append(Candidate(name, None, "not looked into, choose it by name in encoder_name"))
             continue
         try:
-            found.append(Candidate(name, read_shapes(Path(path)), "", _is_standin(Path(path))))
+            shapes, metadata = read_header(Path(path))
+            found.append(Candidate(name, shapes, "", STANDIN in metadata))
         except (ValueError, OSError):
             found.append(Candidate(name, None, "not readable"))
     return found
-
-
-def _is_standin(path: Path) -> bool:
-    with path.open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
-    return STANDIN in json.loads(header).get("__metadata__", {})
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
