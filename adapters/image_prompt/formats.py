@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from ..identify import Identified, Shapes, UnknownWeightsError, identify
+from ..nested import flat
 from . import listings
 from .listings import Lister, layer_numbers, size
 from .records import AdapterSpec, Base, EmbedState, EncoderKind, HiddenState, Variant
@@ -197,17 +198,6 @@ class Parts(NamedTuple):
     image_proj: dict[str, str]
     ip_adapter: dict[str, str]
     others: tuple[str, ...]
-
-
-def flat(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Dictionaries within a file joined to their keys by a dot, as .safetensors files have them."""
-    joined: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            joined |= {f"{key}.{inner}": one for inner, one in flat(value).items()}
-        else:
-            joined[str(key)] = value
-    return joined
 
 
 def parts_of(keys: Mapping[str, Any]) -> Parts:

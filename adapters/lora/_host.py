@@ -19,6 +19,7 @@ from torch import Tensor
 from ...preprocessors._host import read_weight_file
 from ..control._host import model_family
 from ..identify import UnknownWeightsError, identify
+from ..nested import flat
 from .entry import some
 from .faceid import layer_paths_of, lora_of_faceid
 from .info import base_of, is_text_key
@@ -85,7 +86,7 @@ def read_lora(name: str, node: str) -> LoraFile:
         raise ValueError(
             f"{node} needs a file of tensors by name, but {name} holds a {type(content).__name__}. {again}"
         )
-    weights = _flat(content)
+    weights = flat(content)
     odd = [key for key, value in weights.items() if not isinstance(value, Tensor)]
     if odd:
         raise ValueError(
@@ -93,14 +94,6 @@ def read_lora(name: str, node: str) -> LoraFile:
             "Take its .safetensors form."
         )
     return LoraFile(name, weights, metadata, os.path.getsize(path))
-
-
-def _flat(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Dictionaries within a dictionary joined to their keys by a dot."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def patches_of(file: LoraFile, model: Any, clip: Any, node: str) -> Patches:

@@ -27,6 +27,7 @@ from ...identify import (
     UnknownWeightsError,
     identify,
 )
+from ...nested import flat
 from .._host import check_family
 from ..controlnext.apply import load as load_controlnext
 from ..lllite.apply import load as load_lllite
@@ -86,17 +87,7 @@ def read_weights(path: Path) -> tuple[Weights, dict[str, str]]:
         raise ValueError(
             f"A file of tensors by name was needed, but {path.name} holds a {type(content).__name__}. {again}"
         )
-    return _flat(content), metadata
-
-
-def _flat(content: Any, prefix: str = "") -> Weights:
-    weights: Weights = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            weights |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, Tensor):
-            weights[prefix + str(key)] = value
-    return weights
+    return {key: value for key, value in flat(content).items() if isinstance(value, Tensor)}, metadata
 
 
 def identify_weights(weights: Weights, name: str) -> Identified:
