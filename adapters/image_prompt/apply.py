@@ -14,7 +14,7 @@ from ..injection.injection import Injection
 from ..injection.mask import usable
 from ..injection.tokens import Tokens
 from ..injection.unet import UNetInjection
-from ..lora.blocks import PREFIX, Layout, layout_of
+from ..lora.apply import layout_of_model
 from .flux_layers import flux_injection, flux_tokens
 from .layers import projections
 from .projectors import tokens_of
@@ -26,18 +26,12 @@ Build = Callable[[Any, IPAdapter, Tokens, InjectionSettings, Tokens | None], Inj
 """(MODEL, adapter, tokens, settings, tokens of the composition or None) -> the injection."""
 
 
-def blocks_of(model: Any) -> Layout:
-    """The blocks of a MODEL by their names, for layer weights."""
-    network = model.get_model_object("diffusion_model")
-    return layout_of(PREFIX + name for name, _ in network.named_parameters())
-
-
 def unet_injection(
     model: Any, adapter: IPAdapter, tokens: Tokens, settings: InjectionSettings, composition: Tokens | None
 ) -> Injection:
     """The injection into a UNet; raises ValueError for an adapter of another model."""
     placed = projections(adapter, unet_sites(model))
-    terms = terms_of(placed, tokens, settings, composition, blocks_of(model))
+    terms = terms_of(placed, tokens, settings, composition, layout_of_model(model))
     return UNetInjection(terms, settings.start, settings.end, usable(settings.mask))
 
 
