@@ -7,11 +7,12 @@ from comfy_api.latest import io
 
 from ..adapters.image_prompt.face_id.apply import apply_face_id
 from ..adapters.image_prompt.face_id.rules import FACES_MODES, PLUS_VERSIONS, FaceSettings
-from ..adapters.image_prompt.terms import InjectionSettings, weights_of
+from ..adapters.image_prompt.terms import settings_of
 from ..adapters.image_prompt.weight_types import WEIGHT_TYPES
 from ..adapters.injection.keys_values import SCALINGS
 from .faces import FacesType
 from .image_prompt_inputs import ImageEncoderType, IPAdapterType
+from .window_inputs import window_inputs
 
 
 def link_inputs() -> list[Any]:
@@ -56,23 +57,9 @@ def acting_inputs() -> list[Any]:
             tooltip="How the weight is dealt out to the layers. linear: all alike. ease out: the text counts "
             "more. The others are as in Apply IP-Adapter.",
         ),
-        io.Float.Input(
-            "start_percent",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.001,
-            display_name="start_percent",
-            tooltip="Where the face begins to act: 0 = the first step. The LoRA acts in every step.",
-        ),
-        io.Float.Input(
-            "end_percent",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.001,
-            display_name="end_percent",
-            tooltip="Where the face stops to act: 1 = the last step. Less leaves the details to the text.",
+        *window_inputs(
+            "Where the face begins to act: 0 = the first step. The LoRA acts in every step.",
+            "Where the face stops to act: 1 = the last step. Less leaves the details to the text.",
         ),
         io.Combo.Input(
             "embeds_scaling",
@@ -184,16 +171,11 @@ class TillerApplyFaceID(io.ComfyNode):
         structure_weight: float = 1.0,
         faces_mode: Any = "auto",
         image_encoder: Any = None,
-        start_percent: float = 0.0,
-        end_percent: float = 1.0,
-        embeds_scaling: str = "V only",
-        **more: Any,
+        **acting: Any,
     ) -> io.NodeOutput:
         face = FaceSettings(plus_version, structure_weight, lora_strength, faces_mode)
-        acting = InjectionSettings(
-            weights_of(weight), start=start_percent, end=end_percent, scaling=embeds_scaling, **more
-        )
-        return io.NodeOutput(*apply_face_id(model, ip_adapter, faces, image_encoder, face, acting))
+        settings = settings_of(weight, **acting)
+        return io.NodeOutput(*apply_face_id(model, ip_adapter, faces, image_encoder, face, settings))
 
 
 NODES = (TillerApplyFaceID,)

@@ -6,13 +6,12 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..adapters.image_prompt.apply import apply_ip_adapter
-from ..adapters.image_prompt.terms import InjectionSettings, weights_of
+from ..adapters.image_prompt.terms import settings_of
 from ..adapters.image_prompt.weight_types import WEIGHT_TYPES
 from ..adapters.injection.keys_values import SCALINGS
+from .image_prompt_inputs import CATEGORY, ImagePromptType, IPAdapterType
+from .window_inputs import window_inputs
 
-CATEGORY = "Tiller/image prompt"
-IPAdapterType = io.Custom("TILLER_IP_ADAPTER")
-ImagePromptType = io.Custom("TILLER_IMAGE_PROMPT")
 MODEL_TIP = "The model that the adapter was made for: SD1.5, SDXL and what was trained from them, or Flux."
 
 
@@ -53,23 +52,9 @@ def acting_inputs() -> list[Any]:
             "more. style transfer: style without content. composition: layout without style. precise: the "
             "other trait is also pushed away.",
         ),
-        io.Float.Input(
-            "start_percent",
-            display_name="start_percent",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.001,
-            tooltip="Where the picture begins to act: 0 = the first step.",
-        ),
-        io.Float.Input(
-            "end_percent",
-            display_name="end_percent",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.001,
-            tooltip="Where the picture stops to act: 1 = the last step. Less leaves the details to the text.",
+        *window_inputs(
+            "Where the picture begins to act: 0 = the first step.",
+            "Where the picture stops to act: 1 = the last step. Less leaves the details to the text.",
         ),
         io.Combo.Input(
             "embeds_scaling",
@@ -120,14 +105,9 @@ class TillerApplyIPAdapter(io.ComfyNode):
         ip_adapter: Any,
         image_prompt: Any,
         weight: float | Sequence[float],
-        start_percent: float,
-        end_percent: float,
-        embeds_scaling: str,
-        **more: Any,
+        **acting: Any,
     ) -> io.NodeOutput:
-        settings = InjectionSettings(
-            weights_of(weight), start=start_percent, end=end_percent, scaling=embeds_scaling, **more
-        )
+        settings = settings_of(weight, **acting)
         return io.NodeOutput(apply_ip_adapter(model, ip_adapter, image_prompt, settings))
 
 
@@ -205,17 +185,10 @@ class TillerApplyIPAdapterAdvanced(io.ComfyNode):
         ip_adapter: Any,
         image_prompt: Any,
         weight: float | Sequence[float],
-        picture_weights: str,
         composition_prompt: Any = None,
-        **more: Any,
+        **acting: Any,
     ) -> io.NodeOutput:
-        settings = InjectionSettings(
-            weights_of(weight, picture_weights),
-            start=more.pop("start_percent"),
-            end=more.pop("end_percent"),
-            scaling=more.pop("embeds_scaling"),
-            **more,
-        )
+        settings = settings_of(weight, **acting)
         return io.NodeOutput(apply_ip_adapter(model, ip_adapter, image_prompt, settings, composition_prompt))
 
 

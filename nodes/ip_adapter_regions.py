@@ -7,12 +7,10 @@ from comfy_api.latest import io
 
 from ..adapters.image_prompt.apply import apply_regions, ip_adapter_hooks
 from ..adapters.image_prompt.regions import OVERLAPS
-from ..adapters.image_prompt.terms import InjectionSettings, weights_of
+from ..adapters.image_prompt.terms import settings_of
+from .image_prompt_inputs import CATEGORY, ImagePromptType, IPAdapterType
 from .ip_adapter import (
-    CATEGORY,
     MODEL_TIP,
-    ImagePromptType,
-    IPAdapterType,
     acting_inputs,
     link_inputs,
     mask_input,
@@ -100,15 +98,9 @@ class TillerImagePromptRegions(io.ComfyNode):
         weights: str,
         overlap: Any,
         masks: io.Autogrow.Type | None = None,
-        **more: Any,
+        **acting: Any,
     ) -> io.NodeOutput:
-        settings = InjectionSettings(
-            weights_of((), weights),
-            more["weight_type"],
-            start=more["start_percent"],
-            end=more["end_percent"],
-            scaling=more["embeds_scaling"],
-        )
+        settings = settings_of((), weights, **acting)
         return io.NodeOutput(
             apply_regions(model, ip_adapter, (image_prompts, masks or {}), settings, overlap)
         )
@@ -152,15 +144,9 @@ class TillerIPAdapterHook(io.ComfyNode):
         image_prompt: Any,
         weight: float | Sequence[float],
         prev_hooks: Any = None,
-        **more: Any,
+        **acting: Any,
     ) -> io.NodeOutput:
-        settings = InjectionSettings(
-            weights_of(weight),
-            start=more.pop("start_percent"),
-            end=more.pop("end_percent"),
-            scaling=more.pop("embeds_scaling"),
-            **more,
-        )
+        settings = settings_of(weight, **acting)
         return io.NodeOutput(ip_adapter_hooks(model, ip_adapter, image_prompt, settings, prev_hooks))
 
 

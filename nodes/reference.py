@@ -9,6 +9,7 @@ from ..adapters.control.reference.apply import apply_reference
 from ..adapters.control.reference.settings import REFERENCE_KINDS, REFERENCE_MODES, ReferenceSettings
 from ..adapters.control.unit import WINDOW_UNITS
 from .control_options import OptionsType
+from .window_inputs import window_inputs
 
 
 class TillerReference(io.ComfyNode):
@@ -66,23 +67,9 @@ class TillerReference(io.ComfyNode):
                     tooltip="How many layers look at the picture: 0 none, 1 all of self-attention and a "
                     "third of the statistics, 2 nearly all.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    display_name="start_percent",
-                    tooltip="Where the reference begins to act: 0 = the first step.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    display_name="end_percent",
-                    tooltip="Where the reference stops to act: 1 = the last step. Steps outside are free.",
+                *window_inputs(
+                    "Where the reference begins to act: 0 = the first step.",
+                    "Where the reference stops to act: 1 = the last step. Steps outside are free.",
                 ),
                 io.Combo.Input(
                     "window",

@@ -8,6 +8,7 @@ from ..adapters.control.curve import Constant, read_curve
 from ..adapters.lora.entry import LoraEntry
 from ..adapters.lora.schedule.apply import combine, schedule_lora
 from .lora import CATEGORY, CLIP_TIP, TEXT_TIP, entry_inputs
+from .window_inputs import window_inputs
 
 
 class TillerScheduleLoRA(io.ComfyNode):
@@ -36,23 +37,9 @@ class TillerScheduleLoRA(io.ComfyNode):
                     "changed, so nothing comes out for it.",
                 ),
                 *entry_inputs(),
-                io.Float.Input(
-                    "start_percent",
-                    display_name="start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where the LoRA begins to act, by the noise level: 0 = the first step.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    display_name="end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where the LoRA stops to act: 1 = the last step.",
+                *window_inputs(
+                    "Where the LoRA begins to act, by the noise level: 0 = the first step.",
+                    "Where the LoRA stops to act: 1 = the last step.",
                 ),
                 io.String.Input(
                     "curve",

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -96,6 +97,23 @@ def weights_of(weight: float | Sequence[float], factors: str = "") -> tuple[floa
         )
     count = max(len(weights), len(own))
     return tuple(weights[min(i, len(weights) - 1)] * own[min(i, len(own) - 1)] for i in range(count))
+
+
+def settings_of(
+    weight: float | Sequence[float],
+    picture_weights: str = "",
+    *,
+    start_percent: float,
+    end_percent: float,
+    embeds_scaling: str,
+    **more: Any,
+) -> InjectionSettings:
+    """The settings as the nodes' inputs name them; `weight` and `picture_weights` as `weights_of` takes them.
+
+    Raises ValueError as `weights_of` and `InjectionSettings` do.
+    """
+    weights = weights_of(weight, picture_weights)
+    return InjectionSettings(weights, start=start_percent, end=end_percent, scaling=embeds_scaling, **more)
 
 
 def terms_of(
